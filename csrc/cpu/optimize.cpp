@@ -1,0 +1,87 @@
+// fastinterp::optimize_adam on the CPU: checks and repacks tensors, then runs one problem per thread at a time.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include "optimize.h"
+#include "packed_stack.h"
+
+#define FASTINTERP_KERNEL "optimize_kernel.inl"
+#include "for_each_isa.h"
+
+namespace fastinterp {
+namespace {
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
+    const at::Tensor& target, at::TensorList weights, at::TensorList biases, const at::Tensor& start,
+    const at::Tensor& begin, const at::Tensor& end, c10::string_view activation, int64_t steps, double l2_weight,
+    double similarity_weight, double learning_rate, double beta1, double beta2, double epsilon) {
+  check_floats(target, "target", 2);
+  check_floats(start, "start", 3);
+  const ConvStack stack = check_stack(weights, biases, std::string(activation), start.size(2));
+  const int64_t problems = target.size(0), field = stack.field(stack.size() - 1), width = start.size(2);
+  const int64_t channels = stack.layers.back().out_channels;
+  TORCH_CHECK_VALUE(target.size(1) == channels, "target: expected ", channels, " channels, got ", target.size(1));
+  TORCH_CHECK_VALUE(start.size(0) == problems && start.size(1) == field, "start: expected shape (", problems, ", ",
+                    field, ", D), got ", start.sizes());
+  for (const at::Tensor* edge : {&begin, &end})
+    TORCH_CHECK_VALUE(edge->scalar_type() == at::kLong && edge->dim() == 1 && edge->size(0) == problems &&
+                          edge->is_contiguous(),
+                      "begin, end: expected contiguous int64 of shape (", problems, ")");
+  TORCH_CHECK_VALUE(steps >= 0, "steps: expected at least 0, got ", steps);
+  TORCH_CHECK_VALUE(epsilon > 0, "epsilon: expected more than 0, got ", epsilon);
+  const int64_t center = stack.center(stack.size() - 1);
+  const int64_t* begins = begin.const_data_ptr<int64_t>();
+  const int64_t* ends = end.const_data_ptr<int64_t>();
+  for (int64_t b = 0; b < problems; ++b)
+    TORCH_CHECK_VALUE(0 <= begins[b] && begins[b] <= center && center < ends[b] && ends[b] <= field,
+                      "begin, end: problem ", b, " has rows [", begins[b], ", ", ends[b],
+                      "), expected rows of [0, ", field, ") that hold the location itself, row ", center);
+
+  at::Tensor optimum = at::zeros_like(start);
+  at::Tensor gates = at::zeros({problems, channels}, start.options().dtype(at::kBool));
+  at::Tensor evaluations = at::zeros({problems}, start.options().dtype(at::kLong));
+  const bool certified = stack.size() == 1 && !stack.activation.is_tanh;
+  PackedStack packed;
+  for (const ConvWeights& layer : stack.layers) packed.add(layer, {certified, !certified, !certified});
+  const AdamSettings settings{static_cast<float>(l2_weight), static_cast<float>(similarity_weight), learning_rate,
+                              beta1, beta2, static_cast<float>(epsilon), steps};
+  const ConvLayer* layers = packed.layers();
+  const int64_t stride = layers[0].in_stride;
+  const int64_t scratch_floats = certified ? FASTINTERP_DISPATCH(certified_scratch_floats)(layers[0])
+                                                  : FASTINTERP_DISPATCH(dense_scratch_floats)(layers, stack.size());
+  const float* targets = target.const_data_ptr<float>();
+  const float* starts = start.const_data_ptr<float>();
+  float* optima = optimum.data_ptr<float>();
+  bool* gate = gates.data_ptr<bool>();
+  int64_t* evaluated = evaluations.data_ptr<int64_t>();
+
+  at::parallel_for(0, problems, 1, [&](int64_t first, int64_t last) {
+    FloatBuffer scratch(scratch_floats), x(field * stride);
+    std::vector<int64_t> active(channels);
+    std::vector<double> due(channels);
+    for (int64_t b = first; b < last; ++b) {
+      std::fill_n(x.data(), field * stride, 0.0f);
+      for (int64_t row = begins[b]; row < ends[b]; ++row)
+        std::copy_n(starts + (b * field + row) * width, width, x.data() + row * stride);
+      Problem problem{targets + b * channels, begins[b], ends[b], x.data(), gate + b * channels, 0};
+      if (certified) {
+        FASTINTERP_DISPATCH(optimize_certified)
+        (layers[0], settings, stack.activation.slope, problem, scratch.data(), active.data(), due.data());
+      } else {
+        FASTINTERP_DISPATCH(optimize_dense)
+        (layers, stack.size(), settings, stack.activation, problem, scratch.data());
+      }
+      evaluated[b] = problem.evaluations;
+      for (int64_t row = begins[b]; row < ends[b]; ++row)
+        std::copy_n(x.data() + row * stride, width, optima + (b * field + row) * width);
+    }
+  });
+  return {optimum, gates, evaluations};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(fastinterp, CPU, m) { m.impl("optimize_adam", &optimize_adam); }
+
+}  // namespace fastinterp

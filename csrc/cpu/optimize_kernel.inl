@@ -1,0 +1,273 @@
+// Input optimisation (Eq. 5-7) of one problem on one thread: maximise
+//   a . a'(X) - lambda1 ||X||^2 + lambda2 Sim(X),   Sim(X) = ||s||^2 / N,   s = sum_i x_i / ||x_i||
+// with Adam. The state of a problem stays in the first-level cache from the first step to the last.
+
+#include "gemm.inl"
+
+#include "activation.inl"
+
+// Adam's view of one problem: `rows` existing positions of `width` floats each.
+struct AdamState {
+  int64_t rows;
+  int64_t width;
+  float* x;
+  float* pull;  // gradient of a . a'(X)
+  float* first_moment;
+  float* second_moment;
+  float* unit_sum;      // s, (width)
+  float* inverse_norm;  // 1 / ||x_i||, or 0 for a zero row
+  float* alignment;     // u_i . s
+  double squared_norm;  // ||X||^2
+};
+
+static inline int64_t adam_state_floats(int64_t field, int64_t width) {
+  return (3 * field + 1) * width + 2 * round_up(field, kLanes);
+}
+
+// Lays the state out in `scratch`, zeroed. The arrays cover the whole field, so that the gradient of a clipped
+// problem can be written at its own row; x, pull and the moments then point at row `begin`.
+static AdamState make_state(const Problem& problem, int64_t field, int64_t width, float* scratch) {
+  std::memset(scratch, 0, sizeof(float) * adam_state_floats(field, width));
+  AdamState state;
+  state.rows = problem.end - problem.begin;
+  state.width = width;
+  state.x = problem.x + problem.begin * width;
+  state.pull = scratch + problem.begin * width;
+  state.first_moment = scratch + (field + problem.begin) * width;
+  state.second_moment = scratch + (2 * field + problem.begin) * width;
+  state.unit_sum = scratch + 3 * field * width;
+  state.inverse_norm = state.unit_sum + width;
+  state.alignment = state.inverse_norm + round_up(field, kLanes);
+  state.squared_norm = 0;
+  return state;
+}
+
+static void set_norm(AdamState& state, int64_t row, float squared) {
+  state.inverse_norm[row] = squared > 0 ? 1.0f / std::sqrt(squared) : 0.0f;
+  state.squared_norm += squared;
+}
+
+static void measure_norms(AdamState& state) {
+  state.squared_norm = 0;
+  for (int64_t row = 0; row < state.rows; ++row) {
+    const float* x = state.x + row * state.width;
+    set_norm(state, row, dot(x, x, state.width));
+  }
+}
+
+// s and u_i . s, from which both Sim and its gradient follow in O(N D).
+static void measure_similarity(AdamState& state) {
+  for (int64_t d = 0; d < state.width; d += kLanes) {
+    Vec total{};
+    for (int64_t row = 0; row < state.rows; ++row)
+      total += state.inverse_norm[row] * load(state.x + row * state.width + d);
+    store(state.unit_sum + d, total);
+  }
+  for (int64_t row = 0; row < state.rows; ++row)
+    state.alignment[row] = state.inverse_norm[row] * dot(state.x + row * state.width, state.unit_sum, state.width);
+}
+
+// One Adam step. Returns the length of the step, rounded up far enough to stay a bound in float32.
+static double adam_step(AdamState& state, const AdamSettings& settings, int64_t step) {
+  // With one row Sim is the constant 1; computing its gradient would only feed rounding noise to Adam.
+  const float similarity_weight = state.rows > 1 ? settings.similarity_weight : 0.0f;
+  if (similarity_weight != 0) measure_similarity(state);
+
+  const Vec beta1 = broadcast(static_cast<float>(settings.beta1));
+  const Vec beta2 = broadcast(static_cast<float>(settings.beta2));
+  const Vec fresh1 = broadcast(static_cast<float>(1 - settings.beta1));
+  const Vec fresh2 = broadcast(static_cast<float>(1 - settings.beta2));
+  const Vec rate = broadcast(static_cast<float>(settings.learning_rate / (1 - std::pow(settings.beta1, step))));
+  const Vec root_scale = broadcast(static_cast<float>(1 / std::sqrt(1 - std::pow(settings.beta2, step))));
+  const Vec epsilon = broadcast(settings.epsilon);
+  const double old_squared_norm = state.squared_norm;
+  double squared_step = 0;
+  state.squared_norm = 0;
+  for (int64_t row = 0; row < state.rows; ++row) {
+    const float inverse_norm = state.inverse_norm[row];
+    const float toward = 2 * similarity_weight / static_cast<float>(state.rows) * inverse_norm;
+    const Vec toward_sum = broadcast(toward);
+    const Vec shrink = broadcast(2 * settings.l2_weight + toward * state.alignment[row] * inverse_norm);
+    float* x = state.x + row * state.width;
+    float* m = state.first_moment + row * state.width;
+    float* v = state.second_moment + row * state.width;
+    const float* pull = state.pull + row * state.width;
+    Vec moved{}, norm{};
+    for (int64_t d = 0; d < state.width; d += kLanes) {
+      const Vec old_x = load(x + d);
+      const Vec gradient = load(pull + d) + toward_sum * load(state.unit_sum + d) - shrink * old_x;
+      const Vec new_m = beta1 * load(m + d) + fresh1 * gradient;
+      const Vec new_v = beta2 * load(v + d) + fresh2 * gradient * gradient;
+      const Vec change = rate * new_m * reciprocal(square_root(new_v) * root_scale + epsilon);
+      const Vec new_x = old_x + change;
+      store(m + d, new_m);
+      store(v + d, new_v);
+      store(x + d, new_x);
+      moved += change * change;
+      norm += new_x * new_x;
+    }
+    squared_step += sum(moved);
+    set_norm(state, row, sum(norm));
+  }
+  // The sum of squares carries a relative error of at most (additions per lane) * epsilon; storing x rounds it by
+  // epsilon * ||X|| at most.
+  const double additions = static_cast<double>(state.width / kLanes + kLanes);
+  return std::sqrt(squared_step) * (1 + additions * FLT_EPSILON) +
+         FLT_EPSILON * std::sqrt(std::max(state.squared_norm, old_squared_norm)) * 1.01;
+}
+
+static inline int64_t certified_scratch_floats(const ConvLayer& layer) {
+  return adam_state_floats(layer.kernel, layer.in_stride);
+}
+
+// Certified gating, first layer with a piecewise-linear activation. Channel k's gate [z_k > 0] cannot change
+// before X has travelled |z_k| / ||w_k|| (Cauchy-Schwarz), so `due[k]` holds the path length up to which the gate
+// is proven and only channels that are due are evaluated again. `channels` and `due` hold out_channels entries.
+static void optimize_certified(const ConvLayer& layer, const AdamSettings& settings, float slope, Problem& problem,
+                               float* scratch, int64_t* channels, double* due) {
+  AdamState state = make_state(problem, layer.kernel, layer.in_stride, scratch);
+  const int64_t length = state.rows * state.width;
+  const int64_t filter = layer.span();
+  measure_norms(state);
+
+  int64_t active = 0;  // channels whose gate matters
+  for (int64_t k = 0; k < layer.out_channels; ++k) {
+    problem.gates[k] = false;
+    if (problem.target[k] == 0) continue;
+    // A closed gate passes slope * a_k w_k; opening it adds the rest.
+    add_scaled(state.pull, slope * problem.target[k], layer.rows + k * filter + problem.begin * layer.in_stride, length);
+    channels[active] = k;
+    due[active] = 0;
+    ++active;
+  }
+
+  // Error of a float32 dot product, as a multiple of ||w|| ||x||.
+  const double dot_error = (static_cast<double>(length / (4 * kLanes)) + 8) * FLT_EPSILON;
+  double path = 0, next_due = 0;
+  problem.evaluations = 0;
+  for (int64_t step = 1;; ++step) {
+    if (path >= next_due) {
+      const double norm_x = std::sqrt(state.squared_norm);
+      next_due = std::numeric_limits<double>::infinity();
+      for (int64_t i = 0; i < active; ++i) {
+        if (path >= due[i]) {
+          const int64_t k = channels[i];
+          const float* row = layer.rows + k * filter + problem.begin * layer.in_stride;
+          const float z = dot(row, state.x, length) + layer.bias[k];
+          const bool open = z > 0;
+          if (open != problem.gates[k]) {
+            const float rest = (1 - slope) * problem.target[k];
+            add_scaled(state.pull, open ? rest : -rest, row, length);
+            problem.gates[k] = open;
+          }
+          double squared_norm_w = 0;
+          for (int64_t p = problem.begin; p < problem.end; ++p) squared_norm_w += layer.norms[k * layer.kernel + p];
+          const double norm_w = std::sqrt(squared_norm_w);
+          const double certain =
+              std::abs(static_cast<double>(z)) - dot_error * norm_w * norm_x - 2 * FLT_EPSILON * std::abs(layer.bias[k]);
+          // A filter that does not touch the existing rows has a constant gate.
+          due[i] = norm_w == 0    ? std::numeric_limits<double>::infinity()
+                   : certain <= 0 ? path
+                                  : path + certain / norm_w * (1 - 1e-6);
+          ++problem.evaluations;
+        }
+        next_due = std::min(next_due, due[i]);
+      }
+    }
+    if (step > settings.steps) break;  // the last pass leaves `gates` at the returned X
+    path += adam_step(state, settings, step);
+  }
+}
+
+// Receptive-field width of the stack's last layer; it shrinks by kernel - 1 with each layer, down to 1.
+static inline int64_t field_of(const ConvLayer* layers, int64_t count) {
+  int64_t field = 1;
+  for (int64_t l = 0; l < count; ++l) field += layers[l].kernel - 1;
+  return field;
+}
+
+static int64_t dense_scratch_floats(const ConvLayer* layers, int64_t count) {
+  int64_t field = field_of(layers, count);
+  int64_t total = adam_state_floats(field, layers[0].in_stride);
+  int64_t widest = 0;
+  for (int64_t l = 0; l < count; ++l) {
+    const int64_t outputs = field - layers[l].kernel + 1;
+    total += 2 * outputs * layers[l].out_stride;  // activations and their gradients
+    widest = std::max(widest, outputs * layers[l].kernel * layers[l].in_stride);
+    field = outputs;
+  }
+  return total + widest + layers[count - 1].out_stride;
+}
+
+// One pass through the stack: a'(X) forward, then the gradient of a . a'(X) into `pull` (whole field).
+static void dense_gradient(const ConvLayer* layers, int64_t count, Activation activation, const Problem& problem,
+                           int64_t field, bool forward_only, float* buffers, float* pull, float* last_values) {
+  // forward
+  float* cursor = buffers;
+  const float* input = problem.x;
+  int64_t rows = field, offset = 0;
+  for (int64_t l = 0; l < count; ++l) {
+    const ConvLayer& layer = layers[l];
+    const int64_t outputs = rows - layer.kernel + 1;
+    offset += layer.left_padding();
+    multiply(outputs, layer.out_channels, layer.span(), input, layer.in_stride, layer.forward,
+             layer.bias, cursor, layer.out_stride);
+    if (l == count - 1) std::memcpy(last_values, cursor, sizeof(float) * layer.out_stride);
+    for (int64_t p = 0; p < outputs; ++p) {
+      float* row = cursor + p * layer.out_stride;
+      // Outside the sentence frame a convolution sees zeros, not the activation of a bias.
+      const bool exists = p + offset >= problem.begin && p + offset < problem.end;
+      for (int64_t c = 0; c < layer.out_stride; ++c) row[c] = exists ? activate(activation, row[c]) : 0.0f;
+    }
+    input = cursor;
+    cursor += 2 * outputs * layer.out_stride;
+    rows = outputs;
+  }
+  if (forward_only) return;
+
+  // backward
+  float* columns = cursor;
+  int64_t outputs = 1;
+  for (int64_t l = count - 1; l >= 0; --l) {
+    const ConvLayer& layer = layers[l];
+    float* values = cursor - 2 * outputs * layer.out_stride;
+    float* slopes = values + outputs * layer.out_stride;
+    cursor = values;
+    for (int64_t p = 0; p < outputs; ++p) {
+      const bool exists = p + offset >= problem.begin && p + offset < problem.end;
+      for (int64_t c = 0; c < layer.out_channels; ++c) {
+        const int64_t i = p * layer.out_stride + c;
+        const float arriving = l == count - 1 ? problem.target[c] : slopes[i];
+        slopes[i] = exists ? arriving * derivative(activation, values[i]) : 0.0f;
+      }
+    }
+    const int64_t span = layer.span();
+    multiply(outputs, span, layer.out_channels, slopes, layer.out_stride, layer.backward, nullptr, columns, span);
+    const int64_t inputs = outputs + layer.kernel - 1;
+    float* gradient = l == 0 ? pull : cursor - inputs * layer.in_stride;
+    std::memset(gradient, 0, sizeof(float) * inputs * layer.in_stride);
+    for (int64_t p = 0; p < outputs; ++p) add_scaled(gradient + p * layer.in_stride, 1.0f, columns + p * span, span);
+    offset -= layer.left_padding();
+    outputs = inputs;
+  }
+}
+
+// Any stack and any activation: the whole gradient at every step.
+static void optimize_dense(const ConvLayer* layers, int64_t count, const AdamSettings& settings, Activation activation,
+                           Problem& problem, float* scratch) {
+  const int64_t field = field_of(layers, count);
+  const ConvLayer& last = layers[count - 1];
+  AdamState state = make_state(problem, field, layers[0].in_stride, scratch);
+  float* pre_activations = scratch + adam_state_floats(field, layers[0].in_stride);
+  float* buffers = pre_activations + last.out_stride;
+  float* pull = scratch;  // row 0 of the field; state.pull starts at row `begin`
+  measure_norms(state);
+  for (int64_t step = 1; step <= settings.steps; ++step) {
+    dense_gradient(layers, count, activation, problem, field, false, buffers, pull, pre_activations);
+    adam_step(state, settings, step);
+  }
+  dense_gradient(layers, count, activation, problem, field, true, buffers, pull, pre_activations);
+  for (int64_t k = 0; k < last.out_channels; ++k)
+    problem.gates[k] = problem.target[k] != 0 && pre_activations[k] > 0;
+  problem.evaluations = (settings.steps + 1) * last.out_channels;
+}

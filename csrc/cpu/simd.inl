@@ -1,0 +1,90 @@
+// One float vector of FASTINTERP_LANES lanes and the few operations the kernels need. Included inside a
+// namespace per instruction set by for_each_isa.h, so this file has no include guard on purpose.
+
+constexpr int64_t kLanes = FASTINTERP_LANES;
+typedef float Vec __attribute__((vector_size(FASTINTERP_LANES * sizeof(float))));
+typedef int32_t VecMask __attribute__((vector_size(FASTINTERP_LANES * sizeof(int32_t))));
+
+#define FASTINTERP_INLINE static inline __attribute__((always_inline))
+
+FASTINTERP_INLINE Vec load(const float* address) {
+  Vec value;
+  std::memcpy(&value, address, sizeof(Vec));
+  return value;
+}
+
+FASTINTERP_INLINE void store(float* address, Vec value) { std::memcpy(address, &value, sizeof(Vec)); }
+
+FASTINTERP_INLINE Vec broadcast(float value) { return Vec{} + value; }
+
+FASTINTERP_INLINE float sum(Vec value) {
+  float lanes[FASTINTERP_LANES];
+  store(lanes, value);
+  for (int64_t width = kLanes / 2; width > 0; width /= 2)
+    for (int64_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  return lanes[0];
+}
+
+// Square root and reciprocal to within 2 units in the last place: the processor's estimate and one Newton step
+// cost a third of the exact instructions, which would be most of an Adam update.
+#if FASTINTERP_LANES == 16
+FASTINTERP_INLINE Vec rsqrt_estimate(Vec value) { return (Vec)_mm512_rsqrt14_ps((__m512)value); }
+FASTINTERP_INLINE Vec reciprocal_estimate(Vec value) { return (Vec)_mm512_rcp14_ps((__m512)value); }
+FASTINTERP_INLINE Vec at_least(Vec value, Vec low) { return (Vec)_mm512_max_ps((__m512)value, (__m512)low); }
+FASTINTERP_INLINE bool any_above(Vec value, Vec limit) {
+  return _mm512_cmp_ps_mask((__m512)value, (__m512)limit, _CMP_GT_OQ) != 0;
+}
+#elif FASTINTERP_LANES == 8
+FASTINTERP_INLINE Vec rsqrt_estimate(Vec value) { return (Vec)_mm256_rsqrt_ps((__m256)value); }
+FASTINTERP_INLINE Vec reciprocal_estimate(Vec value) { return (Vec)_mm256_rcp_ps((__m256)value); }
+FASTINTERP_INLINE Vec at_least(Vec value, Vec low) { return (Vec)_mm256_max_ps((__m256)value, (__m256)low); }
+FASTINTERP_INLINE bool any_above(Vec value, Vec limit) {
+  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)value, (__m256)limit, _CMP_GT_OQ)) != 0;
+}
+#else
+FASTINTERP_INLINE Vec rsqrt_estimate(Vec value) {
+  for (int64_t lane = 0; lane < kLanes; ++lane) value[lane] = 1.0f / std::sqrt(value[lane]);
+  return value;
+}
+FASTINTERP_INLINE Vec reciprocal_estimate(Vec value) { return 1.0f / value; }
+FASTINTERP_INLINE Vec at_least(Vec value, Vec low) { return value > low ? value : low; }
+FASTINTERP_INLINE bool any_above(Vec value, Vec limit) {
+  const VecMask above = value > limit;
+  int32_t any = 0;
+  for (int64_t lane = 0; lane < kLanes; ++lane) any |= above[lane];
+  return any != 0;
+}
+#endif
+
+FASTINTERP_INLINE Vec square_root(Vec value) {
+  // The floor keeps 0 * inf out of the product; below it the root is under 1.1e-19, far below any Adam epsilon.
+  const Vec floored = at_least(value, broadcast(FLT_MIN));
+  const Vec estimate = rsqrt_estimate(floored);
+  return value * (estimate * (1.5f - 0.5f * floored * estimate * estimate));
+}
+
+FASTINTERP_INLINE Vec reciprocal(Vec value) {
+  const Vec estimate = reciprocal_estimate(value);
+  return estimate * (2.0f - value * estimate);
+}
+
+static inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// x . y over `length` floats, a multiple of kLanes. Four partial sums hide the latency of the additions.
+FASTINTERP_INLINE float dot(const float* x, const float* y, int64_t length) {
+  Vec part0{}, part1{}, part2{}, part3{};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= length; i += 4 * kLanes) {
+    part0 += load(x + i) * load(y + i);
+    part1 += load(x + i + kLanes) * load(y + i + kLanes);
+    part2 += load(x + i + 2 * kLanes) * load(y + i + 2 * kLanes);
+    part3 += load(x + i + 3 * kLanes) * load(y + i + 3 * kLanes);
+  }
+  for (; i < length; i += kLanes) part0 += load(x + i) * load(y + i);
+  return sum((part0 + part1) + (part2 + part3));
+}
+
+// y += scale * x over `length` floats, a multiple of kLanes.
+FASTINTERP_INLINE void add_scaled(float* y, float scale, const float* x, int64_t length) {
+  for (int64_t i = 0; i < length; i += kLanes) store(y + i, load(y + i) + scale * load(x + i));
+}

@@ -1,0 +1,103 @@
+"""The operators: what each computes is specified by the function of the same name in `fastinterp.reference`.
+
+All take contiguous float32 tensors on one device and return new ones. A tensor of another dtype, shape or layout
+raises ValueError; results do not depend on how a batch is cut or on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastinterp import _C  # noqa: F401  (importing it registers the operators)
+
+_operators = torch.ops.fastinterp
+
+
+def saliency(
+    embedded: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    class_weight: Tensor,
+    class_bias: Tensor,
+    activation: str,
+    layer: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns (scores (B, L), class scores (B, classes), activations (B, L, C)); see `reference.saliency`."""
+    scores, class_scores, activations = _operators.saliency(
+        embedded, weights, biases, class_weight, class_bias, activation, layer
+    )
+    return scores, class_scores, activations
+
+
+def optimize_adam(
+    target: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    start: Tensor,
+    begin: Tensor,
+    end: Tensor,
+    activation: str,
+    steps: int,
+    l2_weight: float,
+    similarity_weight: float,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns (optimised inputs (B, R, D), gates (B, C), evaluations (B,)); see `reference.optimize_adam`.
+
+    `evaluations` counts the channel pre-activations that were computed: with certified gating (one layer, piecewise
+    linear activation) a small part of steps x C, otherwise all of them.
+    """
+    optimum, gates, evaluations = _operators.optimize_adam(
+        target,
+        weights,
+        biases,
+        start,
+        begin,
+        end,
+        activation,
+        steps,
+        l2_weight,
+        similarity_weight,
+        learning_rate,
+        beta1,
+        beta2,
+        epsilon,
+    )
+    return optimum, gates, evaluations
+
+
+def cosine_topk(queries: Tensor, vocabulary: Tensor, inverse_norms: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Returns (cosines (Q, k), indices (Q, k)); see `reference.cosine_topk`. Never holds the (Q, V) scores."""
+    cosines, indices = _operators.cosine_topk(queries, vocabulary, inverse_norms, k)
+    return cosines, indices
+
+
+@torch.library.register_fake("fastinterp::saliency")
+def _(embedded, weights, biases, class_weight, class_bias, activation, layer):  # type: ignore[no-untyped-def]
+    sentences, length, _ = embedded.shape
+    return (
+        embedded.new_empty(sentences, length),
+        embedded.new_empty(sentences, class_weight.shape[0]),
+        embedded.new_empty(sentences, length, weights[layer].shape[0]),
+    )
+
+
+@torch.library.register_fake("fastinterp::optimize_adam")
+def _(target, weights, biases, start, *settings):  # type: ignore[no-untyped-def]
+    return (
+        torch.empty_like(start),
+        target.new_empty(target.shape, dtype=torch.bool),
+        target.new_empty(target.shape[0], dtype=torch.int64),
+    )
+
+
+@torch.library.register_fake("fastinterp::cosine_topk")
+def _(queries, vocabulary, inverse_norms, k):  # type: ignore[no-untyped-def]
+    size = (queries.shape[0], k)
+    return queries.new_empty(size), queries.new_empty(size, dtype=torch.int64)

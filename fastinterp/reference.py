@@ -1,0 +1,214 @@
+"""The method in plain PyTorch: the specification that every kernel is tested against.
+
+Each function has the name, arguments and results of the operator of `fastinterp.ops` and takes any float dtype.
+Gradients come from autograd, one equation at a time; nothing here is meant to be fast. Equation numbers are those of
+Yuan, Chen, Hu & Ji, AAAI 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ACTIVATIONS = {
+    "relu": torch.relu,
+    "leaky_relu": lambda z: functional.leaky_relu(z, 0.01),
+    "identity": lambda z: z,
+    "tanh": torch.tanh,
+}
+
+
+def _convolve(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Returns the (B, L, C) outputs of a 'same' convolution of (B, L, D); an even kernel pads one more on the right."""
+    kernel = weight.shape[2]
+    padded = functional.pad(inputs.transpose(1, 2), ((kernel - 1) // 2, kernel // 2))
+    return functional.conv1d(padded, weight, bias).transpose(1, 2)
+
+
+def saliency(
+    embedded: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    class_weight: Tensor,
+    class_bias: Tensor,
+    activation: str,
+    layer: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the saliency of every location of one layer for the predicted class (Eq. 1-3).
+
+    Args:
+        embedded: (B, L, D) word vectors of B sentences.
+        weights: per layer (C_out, C_in, K).
+        biases: per layer (C_out,).
+        class_weight: (classes, C_last) of the linear layer.
+        class_bias: (classes,).
+        activation: a key of `ACTIVATIONS`.
+        layer: index of the explained layer, 0 for the first.
+
+    Returns:
+        Scores (B, L), class scores before softmax (B, classes) and activations of the layer (B, L, C).
+    """
+    with torch.enable_grad():
+        hidden = embedded.detach().requires_grad_()
+        for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            hidden = ACTIVATIONS[activation](_convolve(hidden, weight, bias))
+            if index == layer:
+                explained = hidden
+        first_maximum = hidden.detach().argmax(dim=1, keepdim=True)
+        features = hidden.gather(1, first_maximum).squeeze(1)
+        class_scores = features @ class_weight.T + class_bias
+        predicted_score = class_scores.max(dim=1).values.sum()  # S_c of each sentence
+        (gradient,) = torch.autograd.grad(predicted_score, explained)  # w = dS_c / dA_j, Eq. 1-2
+    scores = (gradient * explained).sum(dim=2).detach()  # Eq. 3
+    return scores, class_scores.detach(), explained.detach()
+
+
+def pre_activations(
+    inputs: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    begin: Tensor,
+    end: Tensor,
+    activation: str,
+) -> Tensor:
+    """Returns the last layer's values before its activation, (B, C), at the location whose receptive field is given.
+
+    Args:
+        inputs: (B, R, D) receptive fields; rows outside [begin, end) lie outside the sentence frame and must be 0.
+        weights: per layer (C_out, C_in, K).
+        biases: per layer (C_out,).
+        begin: (B,) int64, first row that exists.
+        end: (B,) int64, one past the last row that exists.
+        activation: a key of `ACTIVATIONS`.
+    """
+    hidden, offset = inputs, 0
+    for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        hidden = functional.conv1d(hidden.transpose(1, 2), weight, bias).transpose(1, 2)
+        offset += (weight.shape[2] - 1) // 2
+        if index + 1 < len(weights):
+            # Beyond the frame the next convolution sees its zero padding, not the activation of a bias.
+            place = torch.arange(hidden.shape[1]) + offset
+            exists = (place >= begin[:, None]) & (place < end[:, None])
+            hidden = ACTIVATIONS[activation](hidden) * exists[..., None]
+    return hidden.squeeze(1)
+
+
+def similarity(inputs: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    """Returns Sim(X) = (1/N) sum_ij cos(x_i, x_j) over the N rows that exist (Eq. 7), (B,). A zero row adds nothing."""
+    place = torch.arange(inputs.shape[1])
+    exists = (place >= begin[:, None]) & (place < end[:, None])
+    squared = (inputs * inputs).sum(dim=2, keepdim=True)
+    usable = exists[..., None] & (squared > 0)
+    units = torch.where(usable, inputs / torch.where(usable, squared, 1).sqrt(), 0)
+    total = (units @ units.transpose(1, 2)).sum(dim=(1, 2)) / (end - begin)
+    # A single row is similar to itself whatever it is; autograd would return the rounding error of that constant.
+    return torch.where(end - begin > 1, total, total.detach())
+
+
+def objective(
+    inputs: Tensor,
+    target: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    begin: Tensor,
+    end: Tensor,
+    activation: str,
+    l2_weight: float,
+    similarity_weight: float,
+) -> Tensor:
+    """Returns a . a'(X) - lambda1 ||X||^2 + lambda2 Sim(X) of each problem, (B,) (Eq. 5-7)."""
+    reached = ACTIVATIONS[activation](pre_activations(inputs, weights, biases, begin, end, activation))
+    return (
+        (target * reached).sum(dim=1)  # Eq. 5
+        - l2_weight * (inputs * inputs).sum(dim=(1, 2))  # Eq. 6
+        + similarity_weight * similarity(inputs, begin, end)  # Eq. 7
+    )
+
+
+def optimize_adam(
+    target: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    start: Tensor,
+    begin: Tensor,
+    end: Tensor,
+    activation: str,
+    steps: int,
+    l2_weight: float,
+    similarity_weight: float,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> tuple[Tensor, Tensor]:
+    """Returns the inputs that Adam reaches from `start` when it maximises `objective`, and their gates.
+
+    Args:
+        target: (B, C) activations `a` that the optimised input should reproduce the direction of.
+        weights: per layer (C_out, C_in, K), from the first layer to the explained one.
+        biases: per layer (C_out,).
+        start: (B, R, D) starting points; rows outside [begin, end) are ignored.
+        begin: (B,) int64, first row of each receptive field that lies inside the sentence frame.
+        end: (B,) int64, one past the last.
+        activation: a key of `ACTIVATIONS`.
+        steps: number of Adam steps.
+        l2_weight: lambda1.
+        similarity_weight: lambda2.
+        learning_rate: step size of Adam.
+        beta1: decay of Adam's first moment.
+        beta2: decay of Adam's second moment.
+        epsilon: Adam's denominator floor.
+
+    Returns:
+        Optimised inputs (B, R, D), zero outside [begin, end), and gates (B, C): the channel's pre-activation at the
+        returned input is positive and its target is not 0.
+    """
+    place = torch.arange(start.shape[1])
+    exists = ((place >= begin[:, None]) & (place < end[:, None]))[..., None]
+    inputs = start * exists
+    first_moment, second_moment = torch.zeros_like(inputs), torch.zeros_like(inputs)
+    for step in range(1, steps + 1):
+        with torch.enable_grad():
+            variable = inputs.detach().requires_grad_()
+            value = objective(
+                variable, target, weights, biases, begin, end, activation, l2_weight, similarity_weight
+            )
+            (gradient,) = torch.autograd.grad(value.sum(), variable)
+        gradient = gradient * exists
+        first_moment = beta1 * first_moment + (1 - beta1) * gradient
+        second_moment = beta2 * second_moment + (1 - beta2) * gradient * gradient
+        unbiased_first = first_moment / (1 - beta1**step)
+        unbiased_second = second_moment / (1 - beta2**step)
+        inputs = inputs + learning_rate * unbiased_first / (unbiased_second.sqrt() + epsilon)  # ascent
+    gates = (pre_activations(inputs, weights, biases, begin, end, activation) > 0) & (target != 0)
+    return inputs, gates
+
+
+def overall_input(optimum: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    """Returns x_overall (B, D), the mean of the rows of (B, R, D) that exist (Eq. 8)."""
+    place = torch.arange(optimum.shape[1])
+    exists = (place >= begin[:, None]) & (place < end[:, None])
+    return (optimum * exists[..., None]).sum(dim=1) / (end - begin)[:, None]
+
+
+def cosine_topk(queries: Tensor, vocabulary: Tensor, inverse_norms: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Returns the k vocabulary rows of highest cosine for each query, best first, ties to the lower index.
+
+    Args:
+        queries: (Q, D). A zero query has cosine 0 with every word.
+        vocabulary: (V, D).
+        inverse_norms: (V,) reciprocal norms of the vocabulary; a row whose entry is 0 is never returned.
+        k: number of words.
+
+    Returns:
+        Cosines (Q, k) and int64 row indices (Q, k).
+    """
+    norms = queries.norm(dim=1, keepdim=True)
+    units = torch.where(norms > 0, queries / torch.where(norms > 0, norms, 1), 0)
+    cosines = units @ (vocabulary * inverse_norms[:, None]).T
+    cosines[:, inverse_norms == 0] = -torch.inf
+    values, indices = cosines.sort(dim=1, descending=True, stable=True)
+    return values[:, :k], indices[:, :k]
