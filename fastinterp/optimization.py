@@ -1,0 +1,168 @@
+"""What a location detects: the input that reproduces its activations (Eq. 5-7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastinterp import ops
+from fastinterp.model import ConvTextModel
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """How inputs are optimised; the defaults are the paper's for MR.
+
+    Attributes:
+        steps: Adam steps. The paper gives no number; the nearest words settle at about 1,000.
+        l2_weight: lambda1 of Eq. 6.
+        similarity_weight: lambda2 of Eq. 7.
+        learning_rate: Adam's step size.
+        beta1: decay of Adam's first moment.
+        beta2: decay of Adam's second moment.
+        epsilon: Adam's denominator floor.
+        seed: of the random starts.
+
+    Raises:
+        ValueError: a value out of range; the message names it.
+    """
+
+    steps: int = 1000
+    l2_weight: float = 0.004
+    similarity_weight: float = 0.02
+    learning_rate: float = 2e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "steps": (self.steps >= 0, "at least 0"),
+            "l2_weight": (self.l2_weight >= 0, "at least 0"),
+            "similarity_weight": (self.similarity_weight >= 0, "at least 0"),
+            "learning_rate": (self.learning_rate > 0, "more than 0"),
+            "beta1": (0 <= self.beta1 < 1, "0 to below 1"),
+            "beta2": (0 <= self.beta2 < 1, "0 to below 1"),
+            "epsilon": (self.epsilon > 0, "more than 0"),
+        }
+        for name, (valid, expected) in ranges.items():
+            if not valid:
+                raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class OptimizedInputs:
+    """The optimised receptive fields of B locations.
+
+    Attributes:
+        inputs: (B, R, D) float32, zero at positions outside the sentence frame.
+        overall: (B, D) float32, the mean of the positions that exist (Eq. 8).
+        gates: (B, C) bool, channels whose pre-activation is positive at the optimum and whose target is not 0.
+    """
+
+    inputs: Tensor
+    overall: Tensor
+    gates: Tensor
+
+
+def field_edges(model: ConvTextModel, layer: int, location: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the first row of each location's receptive field inside the sentence frame, and one past the last.
+
+    Args:
+        model: the classifier.
+        layer: index of the convolution.
+        location: (B,) int64.
+    """
+    before, after = model.config.receptive_field(layer)
+    begin = (before - location).clamp(min=0)
+    end = (model.config.length - location + before).clamp(max=before + after + 1)
+    return begin, end
+
+
+def optimize_inputs(
+    model: ConvTextModel,
+    activations: Tensor,
+    layer: int = 0,
+    begin: Tensor | None = None,
+    end: Tensor | None = None,
+    keys: Tensor | None = None,
+    config: OptimizationConfig | None = None,
+) -> OptimizedInputs:
+    """Returns the inputs that maximise a . a'(X) - lambda1 ||X||^2 + lambda2 Sim(X), by Adam (Eq. 5-7).
+
+    Args:
+        model: the classifier.
+        activations: (B, C) float32, the activations `a` of B locations of the layer.
+        layer: index of the convolution.
+        begin: (B,) int64, first position of each receptive field inside the sentence frame; default 0.
+        end: (B,) int64, one past the last; default R, the width of the receptive field.
+        keys: (B,) int64 naming each problem: its start is drawn from (seed, key), so that its result does not
+            depend on the other problems of the call. Default 0, 1, 2, ...
+        config: defaults to the paper's values for MR.
+
+    Raises:
+        ValueError: no such layer, or a tensor of the wrong shape or dtype.
+    """
+    config = config or OptimizationConfig()
+    before, after = model.config.receptive_field(layer)
+    weights, biases = model.convolution_weights(layer)
+    field, problems = before + after + 1, len(activations)
+    begin = torch.zeros(problems, dtype=torch.int64) if begin is None else begin
+    end = torch.full((problems,), field) if end is None else end
+    keys = torch.arange(problems) if keys is None else keys
+    if keys.shape != (problems,) or keys.dtype != torch.int64:
+        raise ValueError(f"keys: expected int64 of shape ({problems},), got {keys.dtype} of {tuple(keys.shape)}")
+    optimum, gates, _ = ops.optimize_adam(
+        activations.contiguous(),
+        weights,
+        biases,
+        random_starts(model, keys, field, config.seed),
+        begin,
+        end,
+        model.config.activation,
+        config.steps,
+        config.l2_weight,
+        config.similarity_weight,
+        config.learning_rate,
+        config.beta1,
+        config.beta2,
+        config.epsilon,
+    )
+    return OptimizedInputs(optimum, optimum.sum(dim=1) / (end - begin)[:, None], gates)
+
+
+def random_starts(model: ConvTextModel, keys: Tensor, field: int, seed: int) -> Tensor:
+    """Returns Xavier-uniform starts (B, R, D) with fans (L, D), each drawn from (seed, key) alone.
+
+    Every position of the field gets its numbers, whether it exists or not, so that a location's start is the same
+    wherever the sentence's edge is.
+    """
+    width = model.config.embedding_dimension
+    limit = (6 / (model.config.length + width)) ** 0.5
+    stream = mix(mix(torch.zeros_like(keys), torch.tensor(seed)), keys)
+    counter = torch.arange(1, field * width + 1)
+    bits = _scramble(stream[:, None] + counter * _GOLDEN)
+    unit = _shift_right(bits, 40).to(torch.float32) * 2.0**-24  # 24 bits are what a float32 holds
+    return ((2 * unit - 1) * limit).view(len(keys), field, width)
+
+
+def mix(state: Tensor, value: Tensor) -> Tensor:
+    """Returns int64 keys that depend on `state` and `value` both."""
+    return _scramble((state + _GOLDEN) ^ _scramble(value + _GOLDEN))
+
+
+# Steele, Lea & Flood's SplitMix64. The constants are the unsigned ones as int64, which is what torch computes in.
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+
+
+def _shift_right(value: Tensor, bits: int) -> Tensor:
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _scramble(value: Tensor) -> Tensor:
+    value = (value ^ _shift_right(value, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    value = (value ^ _shift_right(value, 27)) * (0x94D049BB133111EB - 2**64)
+    return value ^ _shift_right(value, 31)
