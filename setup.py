@@ -38,7 +38,16 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension  # noqa: E402
 
 # -fopenmp stands at the compile step only: linked with it, the extension would load a second OpenMP runtime beside
 # torch's own and torch.set_num_threads would not reach the kernels.
-COMPILE_FLAGS = ["-O3", "-std=c++20", "-fopenmp", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi", "-Wno-unused-function", "-Wno-maybe-uninitialized"]
+COMPILE_FLAGS = [
+    "-O3",
+    "-std=c++20",
+    "-fopenmp",
+    "-fno-math-errno",
+    "-ffp-contract=fast",
+    "-Wno-psabi",
+    "-Wno-unused-function",
+    "-Wno-maybe-uninitialized",
+]
 
 setup(
     ext_modules=[

@@ -6,7 +6,7 @@ from fastinterp import evaluate
 from fastinterp.datasets import load_corpus
 from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError
 from fastinterp.interpretation import Interpretation, Location, interpret
-from fastinterp.model import ConvTextModel, ModelConfig, load_model
+from fastinterp.model import ConvTextModel, ModelConfig, load_model, save
 from fastinterp.neighbors import nearest_words
 from fastinterp.optimization import OptimizationConfig, OptimizedInputs, optimize_inputs
 from fastinterp.saliency import Saliency, saliency
@@ -40,6 +40,7 @@ __all__ = [
     "nearest_words",
     "optimize_inputs",
     "saliency",
+    "save",
     "tokenize",
     "train_model",
     "train_vectors",

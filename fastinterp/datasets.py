@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from fastinterp.downloads import Distribution, RemoteFile, cache_folder, data_folder, fetch, fetch_distribution
+from fastinterp.downloads import (
+    Distribution,
+    RemoteFile,
+    cache_folder,
+    data_folder,
+    fetch,
+    fetch_distribution,
+)
 from fastinterp.errors import DataError
 
 MR_ARCHIVE = RemoteFile(
@@ -248,10 +255,14 @@ def _read_csv(path: Path, text_column: str, label_column: str) -> Iterator[tuple
         rows = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         for column in (text_column, label_column):
             if column not in (rows.fieldnames or ()):
-                raise DataError(f"data: {path} has no column {column!r}; it has {list(rows.fieldnames or ())}")
+                raise DataError(
+                    f"data: {path} has no column {column!r}; it has {list(rows.fieldnames or ())}"
+                )
         for row in rows:
             if row[text_column] is None or row[label_column] is None:
-                raise DataError(f"data: {path}, line {rows.line_num}: expected {len(rows.fieldnames or ())} columns")
+                raise DataError(
+                    f"data: {path}, line {rows.line_num}: expected {len(rows.fieldnames or ())} columns"
+                )
             yield row[text_column], row[label_column]
 
 

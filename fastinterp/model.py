@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from fastinterp.errors import ModelError
 from fastinterp.text import PAD, Vocabulary, tokenize
 
 WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE = "model.safetensors", "config.json", "vocabulary.txt"
+METRICS_FILE = "metrics.json"
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
@@ -139,7 +140,9 @@ class ConvTextModel(nn.Module):
         self.config, self.vocabulary = config, vocabulary
         size = (len(vocabulary), config.embedding_dimension)
         if embedding is not None and tuple(embedding.shape) != size:
-            raise ValueError(f"embedding: expected shape {size}, one row per word, got {tuple(embedding.shape)}")
+            raise ValueError(
+                f"embedding: expected shape {size}, one row per word, got {tuple(embedding.shape)}"
+            )
         self.embedding = nn.Embedding(*size, padding_idx=PAD, _weight=embedding)
         widths = (config.embedding_dimension, *config.channels)
         self.convolutions = nn.ModuleList(
@@ -175,69 +178,63 @@ class ConvTextModel(nn.Module):
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"model: {name} holds NaN or infinite values")
 
-    def save(self, folder: str | Path) -> None:
-        """Writes model.safetensors, config.json and vocabulary.txt into `folder`, all or nothing.
 
-        An older model in the folder is replaced.
-
-        Raises:
-            ModelError: the folder cannot be written, or holds something that is not a model.
-        """
-        with staged_model_folder(folder) as staged:
-            self.write(staged)
-
-    def write(self, folder: Path) -> None:
-        """Writes the three files of a model into an existing folder."""
-        safetensors.torch.save_file(self.state_dict(), folder / WEIGHTS_FILE)
-        config = json.dumps(dataclasses.asdict(self.config), indent=2)
-        (folder / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
-        self.vocabulary.save(folder / VOCABULARY_FILE)
-
-
-class staged_model_folder:  # noqa: N801  (used like a function)
-    """Context of a new folder that takes the place of `target` when the block ends without an error.
+def check_output(folder: str | Path) -> Path:
+    """Returns `folder` if a model can be saved there, so that a long training need not end in an error.
 
     Raises:
-        ModelError: on entry, `target` cannot be written or holds something that is not a model.
+        ModelError: its parent cannot be written, or it exists and is neither empty nor a model folder.
     """
+    folder = Path(folder).absolute()
+    if folder.exists() and not (
+        folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))
+    ):
+        raise ModelError(f"output: {folder} exists and is not a model folder; it is left as it is")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.check-"):
+            pass
+    except OSError as error:
+        raise ModelError(f"output: {folder} cannot be written ({error.strerror})") from error
+    return folder
 
-    def __init__(self, target: str | Path) -> None:
-        self.target = Path(target)
 
-    def __enter__(self) -> Path:
-        target = self.target
-        if target.exists() and not (target / CONFIG_FILE).is_file() and (
-            not target.is_dir() or any(target.iterdir())
-        ):
-            raise ModelError(f"output: {target} exists and is not a model folder; it is left as it is")
-        try:
-            target.absolute().parent.mkdir(parents=True, exist_ok=True)
-            self.staged = Path(tempfile.mkdtemp(dir=target.absolute().parent, prefix=f".{target.name}.partial-"))
-        except OSError as error:
-            raise ModelError(f"output: {target} cannot be written ({error.strerror})") from error
-        return self.staged
+def save(model: ConvTextModel, folder: str | Path, metrics: Mapping[str, object] | None = None) -> None:
+    """Writes model.safetensors, config.json, vocabulary.txt and, where given, metrics.json; all or nothing.
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if kind is None:
-                self.staged.chmod(0o755)
-                if self.target.exists():
-                    old = self.staged.with_name(self.staged.name + "-old")
-                    self.target.rename(old)
-                    self.staged.rename(self.target)
-                    shutil.rmtree(old)
-                else:
-                    self.staged.rename(self.target)
-        except OSError as failure:
-            raise ModelError(f"output: {self.target} cannot be written ({failure.strerror})") from failure
-        finally:
-            shutil.rmtree(self.staged, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise ModelError(f"output: {self.target} cannot be written ({error.strerror})") from error
+    An older model in the folder is replaced.
+
+    Raises:
+        ModelError: the folder cannot be written, or holds something that is not a model.
+    """
+    folder = check_output(folder)
+    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.partial-"))
+    try:
+        staged.chmod(0o755)
+        safetensors.torch.save_file(model.state_dict(), staged / WEIGHTS_FILE)
+        (staged / CONFIG_FILE).write_text(_json(dataclasses.asdict(model.config)), encoding="utf-8")
+        model.vocabulary.save(staged / VOCABULARY_FILE)
+        if metrics is not None:
+            (staged / METRICS_FILE).write_text(_json(metrics), encoding="utf-8")
+        if folder.exists():
+            old = staged.with_name(staged.name + "-old")
+            folder.rename(old)
+            staged.rename(folder)
+            shutil.rmtree(old)
+        else:
+            staged.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"output: {folder} cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _json(fields: Mapping[str, object]) -> str:
+    return json.dumps(fields, indent=2) + "\n"
 
 
 def load_model(folder: str | Path) -> ConvTextModel:
-    """Returns the model that `ConvTextModel.save` wrote, in evaluation mode.
+    """Returns the model that `save` wrote, in evaluation mode.
 
     Raises:
         ModelError: a file is missing or damaged, or configuration, vocabulary and weights contradict each other; the
@@ -274,7 +271,9 @@ def _check_tensors(model: ConvTextModel, tensors: dict[str, Tensor], path: Path)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if expected.keys() != tensors.keys():
         odd = sorted(expected.keys() ^ tensors.keys())
-        raise ModelError(f"{path}: expected the tensors that {CONFIG_FILE} describes, missing or unknown: {odd}")
+        raise ModelError(
+            f"{path}: expected the tensors that {CONFIG_FILE} describes, missing or unknown: {odd}"
+        )
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != expected[name]:
             cause = (
@@ -282,6 +281,8 @@ def _check_tensors(model: ConvTextModel, tensors: dict[str, Tensor], path: Path)
                 if name == "embedding.weight" and tensor.shape[0] != expected[name][0]
                 else f"{CONFIG_FILE} says so"
             )
-            raise ModelError(f"{path}: {name} has shape {tuple(tensor.shape)}, expected {expected[name]} ({cause})")
+            raise ModelError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, expected {expected[name]} ({cause})"
+            )
         if tensor.dtype != torch.float32:
             raise ModelError(f"{path}: {name} has dtype {tensor.dtype}, expected torch.float32")

@@ -114,7 +114,9 @@ def optimize_inputs(
     end = torch.full((problems,), field) if end is None else end
     keys = torch.arange(problems) if keys is None else keys
     if keys.shape != (problems,) or keys.dtype != torch.int64:
-        raise ValueError(f"keys: expected int64 of shape ({problems},), got {keys.dtype} of {tuple(keys.shape)}")
+        raise ValueError(
+            f"keys: expected int64 of shape ({problems},), got {keys.dtype} of {tuple(keys.shape)}"
+        )
     optimum, gates, _ = ops.optimize_adam(
         activations.contiguous(),
         weights,

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fastinterp.datasets import TextDataset, split
-from fastinterp.model import ConvTextModel, staged_model_folder
+from fastinterp.model import ConvTextModel
 
-METRICS_FILE = "metrics.json"
 _EVALUATION_BATCH = 512
 
 
@@ -164,14 +160,3 @@ def train_model(
     model.eval()
     result.seconds = time.perf_counter() - started
     return result
-
-
-def save_trained(model: ConvTextModel, metrics: dict[str, object], folder: str | Path) -> None:
-    """Writes the model and `metrics` (as metrics.json beside it) into `folder`, all or nothing.
-
-    Raises:
-        ModelError: the folder cannot be written.
-    """
-    with staged_model_folder(folder) as staged:
-        model.write(staged)
-        (staged / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
