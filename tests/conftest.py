@@ -1,0 +1,88 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from fastinterp import ConvTextModel, ModelConfig, Vocabulary
+
+# Derandomised: a failure in CI must be the same failure on a desk. FASTINTERP_EXAMPLES=1000 digs deeper.
+settings.register_profile(
+    "fastinterp",
+    deadline=None,
+    derandomize=True,
+    max_examples=int(os.environ.get("FASTINTERP_EXAMPLES", "60")),
+    print_blob=True,
+)
+settings.load_profile("fastinterp")
+
+WORDS = ("good", "bad", "film", "plot", "actor", "dull", "great", "slow", "fine", "odd", "Good", "the")
+
+
+@pytest.fixture(scope="session", params=["cpu"])
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    folder = os.environ.get("FASTINTERP_DATA_DIR")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("FASTINTERP_DATA_DIR does not name the folder of the shared data")
+    return Path(folder)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder and no data folder, as on a fresh machine."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("FASTINTERP_CACHE_DIR", str(folder))
+    monkeypatch.delenv("FASTINTERP_DATA_DIR", raising=False)
+    return folder
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of torch's threads; the old number comes back afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def small_model(
+    seed: int = 0,
+    channels: tuple[int, ...] = (6, 5),
+    kernel_sizes: tuple[int, ...] = (3, 4),
+    length: int = 9,
+    activation: str = "relu",
+    words: tuple[str, ...] = WORDS,
+    dimension: int = 7,
+) -> ConvTextModel:
+    """Returns a randomly initialised model in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = ModelConfig(("neg", "pos"), length, channels, kernel_sizes, dimension, activation)
+        return ConvTextModel(config, Vocabulary(("<pad>", "<unk>", *words))).eval()
+
+
+@pytest.fixture
+def model() -> ConvTextModel:
+    return small_model()
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A learnable corpus: `good` and `bad` decide the label."""
+    rows = ["text,label"]
+    for i in range(40):
+        rows.append(f"a good {WORDS[i % 12]} film,pos")
+        rows.append(f"a bad {WORDS[(i + 5) % 12]} plot,neg")
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,158 @@
+"""Random operator inputs drawn by hypothesis: every shape, and the edges that real sentences have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+ACTIVATIONS = ("relu", "leaky_relu", "identity", "tanh")
+
+
+def double(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    """The same numbers in float64: what float32 rounded away is no error of the kernel's."""
+    return [each.double() for each in value] if isinstance(value, list) else value.double()
+
+
+@dataclass
+class Stack:
+    weights: list[Tensor]
+    biases: list[Tensor]
+    activation: str
+
+    @property
+    def before(self) -> int:
+        return sum((weight.shape[2] - 1) // 2 for weight in self.weights)
+
+    @property
+    def after(self) -> int:
+        return sum(weight.shape[2] // 2 for weight in self.weights)
+
+    def move(self, device: str) -> tuple[list[Tensor], list[Tensor]]:
+        return [w.to(device) for w in self.weights], [b.to(device) for b in self.biases]
+
+
+@st.composite
+def stacks(draw: st.DrawFn, most_layers: int = 3) -> tuple[Stack, torch.Generator, int]:
+    """Draws a stack, a generator for further numbers and the input's width."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    width = draw(st.sampled_from([1, 2, 3, 8, 17, 33, 300]))
+    widths = [width]
+    weights, biases = [], []
+    for _ in range(draw(st.integers(1, most_layers))):
+        channels = draw(st.sampled_from([1, 2, 5, 16, 33, 40]))
+        kernel = draw(st.integers(1, 7))
+        scale = (widths[-1] * kernel) ** -0.5
+        weights.append(torch.randn(channels, widths[-1], kernel, generator=generator) * scale * 2)
+        biases.append(torch.randn(channels, generator=generator) * 0.3)
+        widths.append(channels)
+    if draw(st.booleans()):  # a dead channel: no input opens it
+        weights[0][0] = 0
+        biases[0][0] = -1
+    return Stack(weights, biases, draw(st.sampled_from(ACTIVATIONS))), generator, width
+
+
+@dataclass
+class SaliencyProblem:
+    embedded: Tensor
+    stack: Stack
+    class_weight: Tensor
+    class_bias: Tensor
+    layer: int
+
+    def arguments(self, device: str = "cpu") -> tuple[object, ...]:
+        weights, biases = self.stack.move(device)
+        head = (self.class_weight.to(device), self.class_bias.to(device))
+        return (self.embedded.to(device), weights, biases, *head, self.stack.activation, self.layer)
+
+    def reference_arguments(self) -> tuple[object, ...]:
+        head = (double(self.class_weight), double(self.class_bias))
+        stack = (double(self.stack.weights), double(self.stack.biases))
+        return (double(self.embedded), *stack, *head, self.stack.activation, self.layer)
+
+
+@st.composite
+def saliency_problems(draw: st.DrawFn) -> SaliencyProblem:
+    stack, generator, width = draw(stacks())
+    batch, length = draw(st.integers(0, 5)), draw(st.integers(1, 40))
+    embedded = torch.randn(batch, length, width, generator=generator)
+    for sentence in embedded:  # real words first, then padding; an empty sentence is all padding
+        sentence[draw(st.integers(0, length)) :] = 0
+    classes = draw(st.integers(1, 4))
+    class_weight = torch.randn(classes, stack.weights[-1].shape[0], generator=generator)
+    layer = draw(st.integers(0, len(stack.weights) - 1))
+    return SaliencyProblem(embedded, stack, class_weight, torch.randn(classes, generator=generator), layer)
+
+
+@dataclass
+class OptimizationProblem:
+    target: Tensor
+    stack: Stack
+    start: Tensor
+    begin: Tensor
+    end: Tensor
+    settings: tuple[float, ...]  # steps, lambda1, lambda2, learning rate, beta1, beta2, epsilon
+
+    def arguments(self, device: str = "cpu") -> tuple[object, ...]:
+        weights, biases = self.stack.move(device)
+        edges = (self.begin.to(device), self.end.to(device))
+        problem = (self.target.to(device), weights, biases, self.start.to(device), *edges)
+        return (*problem, self.stack.activation, *self.settings)
+
+    def reference_arguments(self) -> tuple[object, ...]:
+        stack = (double(self.stack.weights), double(self.stack.biases))
+        problem = (double(self.target), *stack, double(self.start), self.begin, self.end)
+        return (*problem, self.stack.activation, *self.settings)
+
+
+@st.composite
+def optimization_problems(draw: st.DrawFn, most_layers: int = 3) -> OptimizationProblem:
+    stack, generator, width = draw(stacks(most_layers))
+    batch, field = draw(st.integers(0, 5)), stack.before + stack.after + 1
+    channels = stack.weights[-1].shape[0]
+    target = torch.randn(batch, channels, generator=generator)
+    if stack.activation != "tanh":
+        target = target.relu()
+    if batch and draw(st.booleans()):  # a location whose activations are all zero
+        target[0] = 0
+    begin = torch.tensor([draw(st.integers(0, stack.before)) for _ in range(batch)], dtype=torch.int64)
+    end = torch.tensor([draw(st.integers(stack.before + 1, field)) for _ in range(batch)], dtype=torch.int64)
+    start = (torch.rand(batch, field, width, generator=generator) * 2 - 1) * 0.13
+    settings = (
+        draw(st.sampled_from([0, 1, 2, 25, 60])),
+        draw(st.sampled_from([0.0, 0.004, 0.3])),
+        # With one dimension Sim is flat: Adam would blow the rounding error of a zero gradient up to a full step.
+        draw(st.sampled_from([0.0, 0.02, 1.0] if width > 1 else [0.0])),
+        draw(st.sampled_from([2e-4, 1e-2])),
+        0.9,
+        0.999,
+        1e-8,
+    )
+    return OptimizationProblem(target, stack, start, begin, end, settings)
+
+
+@dataclass
+class SearchProblem:
+    queries: Tensor
+    vocabulary: Tensor
+    inverse_norms: Tensor
+    k: int
+
+
+@st.composite
+def search_problems(draw: st.DrawFn) -> SearchProblem:
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    width = draw(st.sampled_from([1, 2, 3, 16, 31, 64, 300]))
+    queries = torch.randn(draw(st.integers(0, 70)), width, generator=generator)
+    vocabulary = torch.randn(draw(st.integers(2, 400)), width, generator=generator)
+    copied = draw(st.integers(0, len(vocabulary) // 2))  # words that share a vector tie
+    vocabulary[len(vocabulary) - copied :] = vocabulary[:copied]
+    vocabulary[: draw(st.integers(0, len(vocabulary) - 1))] *= draw(st.sampled_from([0.0, 1e-3, 1.0]))
+    if len(queries) and draw(st.booleans()):
+        queries[0] = 0
+    norms = vocabulary.norm(dim=1)
+    inverse_norms = torch.where(norms > 0, 1 / norms, 0)
+    most = int((inverse_norms > 0).sum())
+    return SearchProblem(queries, vocabulary, inverse_norms, draw(st.integers(1, min(most, 64))))

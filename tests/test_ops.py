@@ -1,0 +1,271 @@
+"""Kernels against the reference in float64, over drawn shapes; and what must not change a result."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from problems import (
+    OptimizationProblem,
+    SaliencyProblem,
+    SearchProblem,
+    Stack,
+    optimization_problems,
+    saliency_problems,
+    search_problems,
+)
+
+from fastinterp import _C, ops, reference
+
+
+def relative_error(got: torch.Tensor, expected: torch.Tensor, smallest_norm: float = 1e-6) -> float:
+    """Largest error of a row (first dimension) relative to the row's norm."""
+    if not expected.numel():
+        return 0.0
+    difference = (got.double() - expected).flatten(1).norm(dim=1)
+    return float((difference / expected.flatten(1).norm(dim=1).clamp(min=smallest_norm)).max())
+
+
+def has_decided_maxima(last_activations: torch.Tensor) -> torch.Tensor:
+    """Sentences (B,) whose maxima over time do not hang on a rounding error: none tie but exact zeros."""
+    best = last_activations.topk(min(2, last_activations.shape[1]), dim=1).values
+    gap = best[:, 0] - best[:, -1]
+    zero = best[:, 0] == 0
+    return ((gap > 1e-5) | zero).all(dim=1) | torch.tensor(last_activations.shape[1] == 1)
+
+
+@given(saliency_problems())
+def test_saliency_agrees_with_the_reference(device: str, problem: SaliencyProblem):
+    scores, classes, activations = (each.cpu() for each in ops.saliency(*problem.arguments(device)))
+    expected_scores, expected_classes, expected_activations = reference.saliency(*problem.reference_arguments())
+    assert relative_error(activations, expected_activations) < 1e-5
+    assert relative_error(classes, expected_classes, smallest_norm=1) < 2e-5
+    problem.layer = len(problem.stack.weights) - 1
+    decided = has_decided_maxima(reference.saliency(*problem.reference_arguments())[2])
+    if classes.shape[1] > 1:  # two classes of equal score: either may be called the predicted one
+        best = expected_classes.topk(2, dim=1).values
+        decided &= best[:, 0] - best[:, 1] > 1e-4
+    assert relative_error(scores[decided], expected_scores[decided], smallest_norm=1e-2) < 1e-4
+
+
+def test_saliency_of_padding_is_that_of_the_first_location_that_ties(device: str):
+    # x = 0 everywhere, so A = relu(bias) = 2 at all four locations; the first is called the maximum, S = 3 * 2.
+    ones = torch.ones(1, 1, 3, device=device)
+    scores, classes, _ = ops.saliency(
+        torch.zeros(1, 4, 1, device=device),
+        [ones],
+        [torch.tensor([2.0], device=device)],
+        torch.tensor([[3.0]], device=device),
+        torch.zeros(1, device=device),
+        "relu",
+        0,
+    )
+    assert scores.tolist() == [[6, 0, 0, 0]]
+    assert classes.tolist() == [[6]]
+
+
+@given(optimization_problems())
+def test_optimize_adam_agrees_with_the_reference(device: str, problem: OptimizationProblem):
+    optimum, gates, _ = (each.cpu() for each in ops.optimize_adam(*problem.arguments(device)))
+    expected, expected_gates = reference.optimize_adam(*problem.reference_arguments())
+    assert relative_error(optimum, expected) < 1e-5
+    assert torch.equal(gates, expected_gates)
+
+
+def paper_problems(problems: int, channels: int, steps: int) -> OptimizationProblem:
+    """First-layer problems of Table 2's size, starts as the paper draws them, some clipped at the edges."""
+    generator = torch.Generator().manual_seed(7)
+    weights = torch.randn(channels, 300, 5, generator=generator) * 0.03
+    biases = torch.randn(channels, generator=generator) * 0.02
+    limit = (6 / 356) ** 0.5
+    start = (torch.rand(problems, 5, 300, generator=generator) * 2 - 1) * limit
+    begin = torch.randint(0, 3, (problems,), generator=generator)
+    end = torch.randint(3, 6, (problems,), generator=generator)
+    target = torch.randn(problems, channels, generator=generator).relu() * 0.5
+    settings = (steps, 0.004, 0.02, 2e-4, 0.9, 0.999, 1e-8)
+    return OptimizationProblem(target, Stack([weights], [biases], "relu"), start, begin, end, settings)
+
+
+@pytest.mark.parametrize("channels", [128, 512])
+def test_optimize_adam_keeps_the_exact_trajectory_for_300_steps(device: str, channels: int):
+    problem = paper_problems(40, channels, 300)
+    optimum, gates, evaluations = (each.cpu() for each in ops.optimize_adam(*problem.arguments(device)))
+    expected, expected_gates = reference.optimize_adam(*problem.reference_arguments())
+    assert relative_error(optimum, expected) < 1e-5
+    assert torch.equal(gates, expected_gates)
+    # The certificate must have saved work, or the dense path was taken.
+    active = (problem.target > 0).sum(dim=1)
+    assert (evaluations >= active).all()
+    assert (evaluations < 0.3 * 300 * active).all()
+
+
+@given(search_problems())
+def test_cosine_topk_agrees_with_the_reference(device: str, problem: SearchProblem):
+    arguments = [each.to(device) for each in (problem.queries, problem.vocabulary, problem.inverse_norms)]
+    cosines, indices = (each.cpu() for each in ops.cosine_topk(*arguments, problem.k))
+    expected, _ = reference.cosine_topk(
+        problem.queries.double(), problem.vocabulary.double(), problem.inverse_norms.double(), problem.k
+    )
+    assert cosines.shape == indices.shape == (len(problem.queries), problem.k)
+    torch.testing.assert_close(cosines.double(), expected, rtol=0, atol=2e-6)
+    # Every index must stand for its cosine, be distinct and searchable; equal cosines stand in ascending order.
+    for query, row, values in zip(problem.queries.double(), indices, cosines, strict=True):
+        assert len(set(row.tolist())) == problem.k
+        assert (problem.inverse_norms[row] > 0).all()
+        words = problem.vocabulary[row].double()
+        exact = torch.nn.functional.cosine_similarity(words, query[None], eps=1e-30)
+        torch.testing.assert_close(values.double(), exact, rtol=0, atol=2e-6)
+        tied = values[1:] == values[:-1]
+        assert (row[1:][tied] > row[:-1][tied]).all()
+        assert (values[1:] <= values[:-1]).all()
+
+
+def test_words_with_the_same_vector_tie_to_the_lower_index(device: str):
+    vector = torch.randn(300, generator=torch.Generator().manual_seed(0))
+    vocabulary = vector.repeat(1000, 1).to(device)
+    inverse_norms = torch.full((1000,), 1 / float(vector.norm()), device=device)
+    _, indices = ops.cosine_topk(vocabulary[:1], vocabulary, inverse_norms, 64)
+    assert indices.tolist() == [list(range(64))]
+
+
+def every_result(device: str, rows: slice) -> list[torch.Tensor]:
+    """Results of all operators for some rows of one fixed batch."""
+    problem = paper_problems(9, 33, 50)
+    weights, biases = problem.stack.move(device)
+    generator = torch.Generator().manual_seed(3)
+    deep_weights = [weights[0], (torch.randn(7, 33, 3, generator=generator) * 0.2).to(device)]
+    deep_biases = [biases[0], torch.randn(7, generator=generator).to(device)]
+    embedded = torch.randn(9, 21, 300, generator=generator).to(device)[rows].contiguous()
+    head = torch.randn(2, 7, generator=generator).to(device), torch.zeros(2, device=device)
+    deep_target = torch.rand(9, 7, generator=generator).to(device)[rows].contiguous()
+    deep_start = (torch.rand(9, 7, 300, generator=generator) * 0.2).to(device)[rows].contiguous()
+    count = len(range(9)[rows])
+    edges = (
+        torch.zeros(count, dtype=torch.int64, device=device),
+        torch.full((count,), 7, dtype=torch.int64, device=device),
+    )
+    shallow = [each.to(device)[rows].contiguous() for each in (problem.target, problem.start)]
+    shallow_edges = [each.to(device)[rows].contiguous() for each in (problem.begin, problem.end)]
+    vocabulary = torch.randn(501, 300, generator=generator).to(device)
+    results: list[torch.Tensor] = []
+    for layer in (0, 1):
+        results += ops.saliency(embedded, deep_weights, deep_biases, *head, "relu", layer)
+    adam = problem.settings
+    results += ops.optimize_adam(shallow[0], weights, biases, shallow[1], *shallow_edges, "relu", *adam)
+    results += ops.optimize_adam(
+        deep_target, deep_weights, deep_biases, deep_start, *edges, "relu", *adam
+    )
+    results += ops.cosine_topk(embedded[:, 0].contiguous(), vocabulary, 1 / vocabulary.norm(dim=1), 5)
+    return results
+
+
+def test_results_do_not_depend_on_the_batch(device: str):
+    whole = every_result(device, slice(0, 9))
+    for rows in (slice(0, 1), slice(3, 7), slice(8, 9)):
+        for full, part in zip(whole, every_result(device, rows), strict=True):
+            assert torch.equal(full[rows], part)
+
+
+def test_results_do_not_depend_on_the_number_of_threads(threads):
+    threads(1)
+    alone = every_result("cpu", slice(0, 9))
+    for count in (2, 5):
+        threads(count)
+        for one, many in zip(alone, every_result("cpu", slice(0, 9)), strict=True):
+            assert torch.equal(one, many)
+
+
+@pytest.mark.parametrize("simd", ["generic", "avx2"])
+def test_every_instruction_set_agrees_with_the_reference(simd: str):
+    """The same comparisons on the paths that this machine would not choose."""
+    if simd == "avx2" and _C.simd == "generic":
+        pytest.skip("this processor has no AVX2")
+    chosen = subprocess.run(
+        [sys.executable, "-c", "from fastinterp import _C; print(_C.simd)"],
+        env={**os.environ, "FASTINTERP_SIMD": simd},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert chosen.stdout.strip() == simd
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "agrees_with_the_reference and not every or exact_trajectory"],
+        env={**os.environ, "FASTINTERP_SIMD": simd, "FASTINTERP_EXAMPLES": "25"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    assert finished.returncode == 0, finished.stdout[-3000:]
+
+
+def test_operators_pass_opcheck(device: str):
+    """Schemas, fake kernels and dispatch hold under torch.compile."""
+    problem = paper_problems(2, 9, 3)
+    torch.library.opcheck(
+        torch.ops.fastinterp.optimize_adam.default, problem.arguments(device), test_utils=["test_schema", "test_faketensor"]
+    )
+    weights, biases = problem.stack.move(device)
+    embedded = torch.randn(2, 6, 300, device=device)
+    head = torch.randn(2, 9, device=device), torch.zeros(2, device=device)
+    torch.library.opcheck(
+        torch.ops.fastinterp.saliency.default,
+        (embedded, weights, biases, *head, "relu", 0),
+        test_utils=["test_schema", "test_faketensor"],
+    )
+    torch.library.opcheck(
+        torch.ops.fastinterp.cosine_topk.default,
+        (torch.randn(2, 8, device=device), torch.randn(9, 8, device=device), torch.ones(9, device=device), 2),
+        test_utils=["test_schema", "test_faketensor"],
+    )
+
+
+BAD_ARGUMENTS = {
+    "dtype": (0, lambda target: target.double(), "target: expected float32"),
+    "channels": (0, lambda target: target[:, :3].contiguous(), "target: expected 9 channels, got 3"),
+    "layout": (3, lambda start: start.transpose(0, 1).contiguous().transpose(0, 1), "start: expected a contiguous"),
+    "width": (3, lambda start: start[..., :7].contiguous(), "takes 300 channels but receives 7"),
+    "edges": (4, lambda begin: begin * 0 + 3, "begin, end: problem 0 has rows"),
+    "activation": (6, lambda _: "gelu", "activation: expected relu"),
+    "steps": (7, lambda _: -1, "steps: expected at least 0, got -1"),
+    "epsilon": (13, lambda _: 0.0, "epsilon: expected more than 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_optimize_adam_names_the_bad_argument(device: str, case: str):
+    arguments = list(paper_problems(3, 9, 2).arguments(device))
+    place, spoil, message = BAD_ARGUMENTS[case]
+    arguments[place] = spoil(arguments[place])
+    with pytest.raises(ValueError, match=message):
+        ops.optimize_adam(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("layer", "classes", "message"),
+    [(1, (2, 9), "layer: expected 0 to 0, got 1"), (-1, (2, 9), "layer"), (0, (2, 8), "class_weight: expected shape")],
+)
+def test_saliency_names_the_bad_argument(device: str, layer: int, classes: tuple[int, int], message: str):
+    weights, biases = paper_problems(1, 9, 1).stack.move(device)
+    with pytest.raises(ValueError, match=message):
+        ops.saliency(
+            torch.zeros(1, 4, 300, device=device),
+            weights,
+            biases,
+            torch.zeros(classes, device=device),
+            torch.zeros(2, device=device),
+            "relu",
+            layer,
+        )
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_cosine_topk_refuses_more_words_than_there_are(device: str, k: int):
+    inverse_norms = torch.tensor([1.0, 0, 1, 1], device=device)
+    with pytest.raises(ValueError, match="k: expected 1 to 3"):
+        ops.cosine_topk(torch.ones(1, 2, device=device), torch.ones(4, 2, device=device), inverse_norms, k)
