@@ -53,19 +53,11 @@ class OneLineErrors(click.Group):
 def interpretation_options(command: Command) -> Command:
     """Adds the options that `interpret` and `evaluate` share."""
     options = [
-        click.option(
-            "--layer", default=0, show_default=True, help="Convolution to interpret, 0 is the first."
-        ),
-        click.option(
-            "--locations", default=3, show_default=True, help="Most salient locations per sentence."
-        ),
+        click.option("--layer", default=0, show_default=True, help="Convolution to interpret, 0 is the first."),
+        click.option("--locations", default=3, show_default=True, help="Most salient locations per sentence."),
         click.option("--neighbors", default=5, show_default=True, help="Words per location."),
-        click.option(
-            "--steps", default=1000, show_default=True, help="Adam steps of the input optimisation."
-        ),
-        click.option(
-            "--l2-weight", default=0.004, show_default=True, help="lambda1; the paper has .002 for AG."
-        ),
+        click.option("--steps", default=1000, show_default=True, help="Adam steps of the input optimisation."),
+        click.option("--l2-weight", default=0.004, show_default=True, help="lambda1; the paper has .002 for AG."),
         click.option("--similarity-weight", default=0.02, show_default=True, help="lambda2; .01 for AG."),
         click.option("--seed", default=0, show_default=True, help="Of the random starts."),
     ]
@@ -75,12 +67,8 @@ def interpretation_options(command: Command) -> Command:
 def data_options(command: Command) -> Command:
     """Adds the options that say which columns of the user's own file to read."""
     options = [
-        click.option(
-            "--text-column", default="text", show_default=True, help="Column or JSON key of the text."
-        ),
-        click.option(
-            "--label-column", default="label", show_default=True, help="Column or JSON key of the label."
-        ),
+        click.option("--text-column", default="text", show_default=True, help="Column or JSON key of the text."),
+        click.option("--label-column", default="label", show_default=True, help="Column or JSON key of the label."),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
@@ -105,9 +93,7 @@ def demo(output: Path, seed: int) -> None:
 @main.command()
 @click.argument("data")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the trained model.")
-@click.option(
-    "--preset", type=click.Choice(["mr", "ag_news"]), default="mr", show_default=True, help="Table 2."
-)
+@click.option("--preset", type=click.Choice(["mr", "ag_news"]), default="mr", show_default=True, help="Table 2.")
 @click.option(
     "--vectors",
     default=DEFAULT_VECTORS,
@@ -119,6 +105,7 @@ def demo(output: Path, seed: int) -> None:
 @click.option("--channels", help="Channels per layer, such as 128,64,32; default: the preset's.")
 @click.option("--kernel-sizes", help="Kernel width per layer, such as 5,5,5; default: 5 everywhere.")
 @click.option("--epochs", type=int, help="Passes over the data at most; default: the preset's.")
+@click.option("--patience", type=int, help="Epochs without a better validation accuracy; default 3.")
 @click.option("--learning-rate", type=float, help="Default: the preset's.")
 @click.option("--batch-size", type=int, help="Default: the preset's.")
 @click.option("--seed", default=0, show_default=True)
@@ -133,6 +120,7 @@ def train(
     channels: str | None,
     kernel_sizes: str | None,
     epochs: int | None,
+    patience: int | None,
     learning_rate: float | None,
     batch_size: int | None,
     seed: int,
@@ -143,7 +131,7 @@ def train(
     widths = _integers("channels", channels) or shape.channels
     kernels = _integers("kernel-sizes", kernel_sizes) or (5,) * len(widths)
     shape = ModelConfig(shape.classes, length or shape.length, widths, kernels)
-    given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    given = {"epochs": epochs, "patience": patience, "learning_rate": learning_rate, "batch_size": batch_size}
     chosen = {name: value for name, value in given.items() if value is not None}
     training = TrainingConfig(**{**vars(TrainingConfig.preset(preset)), **chosen, "seed": seed})
     train_on_corpus(corpus, data, shape, training, vectors, output)
@@ -152,9 +140,7 @@ def train(
 @main.command("interpret")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("text", nargs=-1)
-@click.option(
-    "--file", "file", type=click.File("r", encoding="utf-8"), help="One sentence a line; - is stdin."
-)
+@click.option("--file", "file", type=click.File("r", encoding="utf-8"), help="One sentence a line; - is stdin.")
 @interpretation_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every score and vector.")
 def interpret_command(model: Path, text: tuple[str, ...], file: Any, as_json: bool, **settings: Any) -> None:
@@ -165,7 +151,7 @@ def interpret_command(model: Path, text: tuple[str, ...], file: Any, as_json: bo
     if text and file:
         raise click.UsageError("give sentences as arguments or with --file, not both")
     loaded = load_model(model)
-    source = text or file or click.get_text_stream("stdin")
+    source = text or file or click.open_file("-", encoding="utf-8")
     screen = Console()
     for batch in _batches(source):
         for interpretation in interpret(loaded, batch, **_interpretation_arguments(settings)):
@@ -188,9 +174,7 @@ def evaluate_command(
     loaded = load_model(model)
     held_out = load_corpus(data, text_column, label_column).test
     if held_out.classes != loaded.config.classes:
-        raise ValueError(
-            f"data: expected the model's classes {loaded.config.classes}, got {held_out.classes}"
-        )
+        raise ValueError(f"data: expected the model's classes {loaded.config.classes}, got {held_out.classes}")
     matching = matching_rate(loaded, held_out.texts, **_interpretation_arguments(settings))
     measured = {
         "sentences": len(held_out),

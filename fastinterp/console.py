@@ -53,17 +53,15 @@ def _coloured_sentence(interpretation: Interpretation) -> Text:
         for token in location.token_indices:
             style_of.setdefault(token, location_style(rank))
     sentence = Text(style="bold")
-    for i, token in enumerate(interpretation.tokens):
+    for i, word in enumerate(interpretation.tokens):
         sentence.append(" " if i else "")
-        sentence.append(token, style=style_of.get(i, "default"))
+        sentence.append(word, style=style_of.get(i, "default"))
     return sentence
 
 
 def print_evaluation(console: Console, measured: Mapping[str, float]) -> None:
     """Prints accuracy and matching rate of a held-out set."""
-    console.print(
-        f"accuracy       {measured['accuracy']:.3f}  on {measured['sentences']:,} held-out sentences"
-    )
+    console.print(f"accuracy       {measured['accuracy']:.3f}  on {measured['sentences']:,} held-out sentences")
     console.print(
         f"matching rate  {measured['matching_rate']:.3f}  ({measured['matched']:,} of {measured['explained']:,} "
         "sentences get their class back from the words alone)"

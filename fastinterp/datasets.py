@@ -81,9 +81,7 @@ class TextDataset:
 
     def subset(self, indices: Sequence[int]) -> TextDataset:
         """Returns the texts at `indices`, in that order."""
-        return TextDataset(
-            tuple(self.texts[i] for i in indices), tuple(self.labels[i] for i in indices), self.classes
-        )
+        return TextDataset(tuple(self.texts[i] for i in indices), tuple(self.labels[i] for i in indices), self.classes)
 
 
 @dataclass(frozen=True)
@@ -255,14 +253,10 @@ def _read_csv(path: Path, text_column: str, label_column: str) -> Iterator[tuple
         rows = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         for column in (text_column, label_column):
             if column not in (rows.fieldnames or ()):
-                raise DataError(
-                    f"data: {path} has no column {column!r}; it has {list(rows.fieldnames or ())}"
-                )
+                raise DataError(f"data: {path} has no column {column!r}; it has {list(rows.fieldnames or ())}")
         for row in rows:
             if row[text_column] is None or row[label_column] is None:
-                raise DataError(
-                    f"data: {path}, line {rows.line_num}: expected {len(rows.fieldnames or ())} columns"
-                )
+                raise DataError(f"data: {path}, line {rows.line_num}: expected {len(rows.fieldnames or ())} columns")
             yield row[text_column], row[label_column]
 
 

@@ -58,7 +58,5 @@ def matching_rate(
     vocabulary: Vocabulary = model.vocabulary
     words = [[word for location in each.locations for word, _ in location.neighbors] for each in explained]
     predicted = class_scores(model, vocabulary.encode(words, model.config.length)).argmax(dim=1).tolist()
-    matched = sum(
-        model.config.classes[label] == each.label for label, each in zip(predicted, explained, strict=True)
-    )
+    matched = sum(model.config.classes[label] == each.label for label, each in zip(predicted, explained, strict=True))
     return MatchingRate(matched, len(explained))

@@ -24,11 +24,7 @@ def nearest_words(model: ConvTextModel, vectors: Tensor, neighbors: int = 5) -> 
     Raises:
         ValueError: vectors of another shape or dtype or not finite, or more neighbours than there are words.
     """
-    if (
-        vectors.dim() != 2
-        or vectors.shape[1] != model.config.embedding_dimension
-        or vectors.dtype != torch.float32
-    ):
+    if vectors.dim() != 2 or vectors.shape[1] != model.config.embedding_dimension or vectors.dtype != torch.float32:
         raise ValueError(
             f"vectors: expected float32 of shape (Q, {model.config.embedding_dimension}), got {vectors.dtype} of "
             f"shape {tuple(vectors.shape)}"

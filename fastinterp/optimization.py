@@ -114,9 +114,7 @@ def optimize_inputs(
     end = torch.full((problems,), field) if end is None else end
     keys = torch.arange(problems) if keys is None else keys
     if keys.shape != (problems,) or keys.dtype != torch.int64:
-        raise ValueError(
-            f"keys: expected int64 of shape ({problems},), got {keys.dtype} of {tuple(keys.shape)}"
-        )
+        raise ValueError(f"keys: expected int64 of shape ({problems},), got {keys.dtype} of {tuple(keys.shape)}")
     optimum, gates, _ = ops.optimize_adam(
         activations.contiguous(),
         weights,
@@ -148,7 +146,8 @@ def random_starts(model: ConvTextModel, keys: Tensor, field: int, seed: int) -> 
     counter = torch.arange(1, field * width + 1)
     bits = _scramble(stream[:, None] + counter * _GOLDEN)
     unit = _shift_right(bits, 40).to(torch.float32) * 2.0**-24  # 24 bits are what a float32 holds
-    return ((2 * unit - 1) * limit).view(len(keys), field, width)
+    starts: Tensor = (2 * unit - 1) * limit
+    return starts.view(len(keys), field, width)
 
 
 def mix(state: Tensor, value: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ Yuan, Chen, Hu & Ji, AAAI 2019.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "leaky_relu": lambda z: functional.leaky_relu(z, 0.01),
     "identity": lambda z: z,
@@ -120,7 +120,7 @@ def objective(
     similarity_weight: float,
 ) -> Tensor:
     """Returns a . a'(X) - lambda1 ||X||^2 + lambda2 Sim(X) of each problem, (B,) (Eq. 5-7)."""
-    reached = ACTIVATIONS[activation](pre_activations(inputs, weights, biases, begin, end, activation))
+    reached: Tensor = ACTIVATIONS[activation](pre_activations(inputs, weights, biases, begin, end, activation))
     return (
         (target * reached).sum(dim=1)  # Eq. 5
         - l2_weight * (inputs * inputs).sum(dim=(1, 2))  # Eq. 6
@@ -173,9 +173,7 @@ def optimize_adam(
     for step in range(1, steps + 1):
         with torch.enable_grad():
             variable = inputs.detach().requires_grad_()
-            value = objective(
-                variable, target, weights, biases, begin, end, activation, l2_weight, similarity_weight
-            )
+            value = objective(variable, target, weights, biases, begin, end, activation, l2_weight, similarity_weight)
             (gradient,) = torch.autograd.grad(value.sum(), variable)
         gradient = gradient * exists
         first_moment = beta1 * first_moment + (1 - beta1) * gradient

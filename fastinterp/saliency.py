@@ -37,11 +37,7 @@ def token_ids(model: ConvTextModel, sentences: Sequence[str] | Tensor) -> Tensor
     """
     if isinstance(sentences, Tensor):
         size = len(model.vocabulary)
-        if (
-            sentences.dtype != torch.int64
-            or sentences.dim() != 2
-            or sentences.shape[1] != model.config.length
-        ):
+        if sentences.dtype != torch.int64 or sentences.dim() != 2 or sentences.shape[1] != model.config.length:
             raise ValueError(
                 f"sentences: expected int64 ids of shape (B, {model.config.length}), got {sentences.dtype} of shape "
                 f"{tuple(sentences.shape)}"
@@ -99,9 +95,7 @@ class Selection:
     location: Tensor
 
 
-def select_locations(
-    model: ConvTextModel, ids: Tensor, scores: Tensor, layer: int, locations: int
-) -> Selection:
+def select_locations(model: ConvTextModel, ids: Tensor, scores: Tensor, layer: int, locations: int) -> Selection:
     """Returns the `locations` highest-scoring locations of each sentence, ties to the lower index.
 
     A location that sees only padding is never selected, so a short sentence may have fewer and an empty one none.

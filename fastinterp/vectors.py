@@ -53,9 +53,7 @@ class WordVectors:
 
     def __post_init__(self) -> None:
         if self.matrix.ndim != 2 or not self.matrix.size or not np.isfinite(self.matrix).all():
-            raise DataError(
-                f"word vectors: expected a finite (rows, D) matrix, got shape {self.matrix.shape}"
-            )
+            raise DataError(f"word vectors: expected a finite (rows, D) matrix, got shape {self.matrix.shape}")
         if not self.rows or min(self.rows.values()) < 0 or max(self.rows.values()) >= len(self.matrix):
             raise DataError(f"word vectors: expected words with rows 0 to {len(self.matrix) - 1}")
         deviation = float(self.matrix.std(dtype=np.float64))
@@ -105,11 +103,7 @@ def embed_vocabulary(vocabulary: Vocabulary, vectors: WordVectors, seed: int = 0
     noise = np.random.default_rng(seed).uniform(-limit, limit, (len(vocabulary), vectors.dimension))
     matrix = noise.astype(np.float32)
     matrix[PAD] = 0
-    found = [
-        (i, row)
-        for i, word in enumerate(vocabulary.words)
-        if (row := vectors.row(word)) is not None and i > 1
-    ]
+    found = [(i, row) for i, word in enumerate(vocabulary.words) if (row := vectors.row(word)) is not None and i > 1]
     if found:
         places, rows = zip(*found, strict=True)
         matrix[list(places)] = vectors.matrix[list(rows)]

@@ -19,9 +19,7 @@ from fastinterp.vectors import DEFAULT_VECTORS, WordVectors, embed_vocabulary, l
 CORPUS_VECTORS = "corpus"
 
 
-def choose_vectors(
-    source: str, tokens: list[list[str]], seed: int, screen: Console
-) -> tuple[WordVectors, str]:
+def choose_vectors(source: str, tokens: list[list[str]], seed: int, screen: Console) -> tuple[WordVectors, str]:
     """Returns word vectors and where they come from; learns them from the corpus where the default is out of reach.
 
     Args:
@@ -40,9 +38,7 @@ def choose_vectors(
         except DownloadError as error:
             if source != DEFAULT_VECTORS:
                 raise
-            screen.print(
-                f"[yellow]{error}. Learning word vectors from the corpus instead.[/]", highlight=False
-            )
+            screen.print(f"[yellow]{error}. Learning word vectors from the corpus instead.[/]", highlight=False)
     with screen.status("Learning word vectors from the corpus"):
         return train_vectors(tokens, seed=seed), CORPUS_VECTORS
 

@@ -157,9 +157,7 @@ def every_result(device: str, rows: slice) -> list[torch.Tensor]:
         results += ops.saliency(embedded, deep_weights, deep_biases, *head, "relu", layer)
     adam = problem.settings
     results += ops.optimize_adam(shallow[0], weights, biases, shallow[1], *shallow_edges, "relu", *adam)
-    results += ops.optimize_adam(
-        deep_target, deep_weights, deep_biases, deep_start, *edges, "relu", *adam
-    )
+    results += ops.optimize_adam(deep_target, deep_weights, deep_biases, deep_start, *edges, "relu", *adam)
     results += ops.cosine_topk(embedded[:, 0].contiguous(), vocabulary, 1 / vocabulary.norm(dim=1), 5)
     return results
 
@@ -194,7 +192,17 @@ def test_every_instruction_set_agrees_with_the_reference(simd: str):
     )
     assert chosen.stdout.strip() == simd
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "agrees_with_the_reference and not every or exact_trajectory"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            __file__,
+            "-k",
+            "agrees_with_the_reference and not every or exact_trajectory",
+        ],
         env={**os.environ, "FASTINTERP_SIMD": simd, "FASTINTERP_EXAMPLES": "25"},
         capture_output=True,
         text=True,
@@ -208,7 +216,9 @@ def test_operators_pass_opcheck(device: str):
     """Schemas, fake kernels and dispatch hold under torch.compile."""
     problem = paper_problems(2, 9, 3)
     torch.library.opcheck(
-        torch.ops.fastinterp.optimize_adam.default, problem.arguments(device), test_utils=["test_schema", "test_faketensor"]
+        torch.ops.fastinterp.optimize_adam.default,
+        problem.arguments(device),
+        test_utils=["test_schema", "test_faketensor"],
     )
     weights, biases = problem.stack.move(device)
     embedded = torch.randn(2, 6, 300, device=device)
@@ -228,7 +238,11 @@ def test_operators_pass_opcheck(device: str):
 BAD_ARGUMENTS = {
     "dtype": (0, lambda target: target.double(), "target: expected float32"),
     "channels": (0, lambda target: target[:, :3].contiguous(), "target: expected 9 channels, got 3"),
-    "layout": (3, lambda start: start.transpose(0, 1).contiguous().transpose(0, 1), "start: expected a contiguous"),
+    "layout": (
+        3,
+        lambda start: start.transpose(0, 1).contiguous().transpose(0, 1),
+        "start: expected a contiguous",
+    ),
     "width": (3, lambda start: start[..., :7].contiguous(), "takes 300 channels but receives 7"),
     "edges": (4, lambda begin: begin * 0 + 3, "begin, end: problem 0 has rows"),
     "activation": (6, lambda _: "gelu", "activation: expected relu"),
@@ -248,7 +262,11 @@ def test_optimize_adam_names_the_bad_argument(device: str, case: str):
 
 @pytest.mark.parametrize(
     ("layer", "classes", "message"),
-    [(1, (2, 9), "layer: expected 0 to 0, got 1"), (-1, (2, 9), "layer"), (0, (2, 8), "class_weight: expected shape")],
+    [
+        (1, (2, 9), "layer: expected 0 to 0, got 1"),
+        (-1, (2, 9), "layer"),
+        (0, (2, 8), "class_weight: expected shape"),
+    ],
 )
 def test_saliency_names_the_bad_argument(device: str, layer: int, classes: tuple[int, int], message: str):
     weights, biases = paper_problems(1, 9, 1).stack.move(device)

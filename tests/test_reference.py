@@ -20,7 +20,13 @@ def column(*values: float) -> torch.Tensor:
 def test_saliency_of_one_layer_by_hand():
     # A = relu(2x) = (2, 6, 4); the maximum 6 stands at location 1; S = (6, -6), so class 0 and w = (0, 1, 0).
     scores, classes, activations = reference.saliency(
-        ONE_SENTENCE, [column(2).view(1, 1, 1)], [column(0)], column(1, -1).view(2, 1), column(0, 0), "relu", 0
+        ONE_SENTENCE,
+        [column(2).view(1, 1, 1)],
+        [column(0)],
+        column(1, -1).view(2, 1),
+        column(0, 0),
+        "relu",
+        0,
     )
     assert scores.tolist() == [[0, 6, 0]]
     assert classes.tolist() == [[6, -6]]
@@ -46,7 +52,13 @@ def test_saliency_through_two_layers_by_hand():
 def test_an_even_kernel_pads_one_more_on_the_right():
     # z[i] = x[i] + 10 x[i+1], with zero beyond the end.
     _, _, activations = reference.saliency(
-        ONE_SENTENCE, [column(1, 10).view(1, 1, 2)], [column(0)], column(1).view(1, 1), column(0), "identity", 0
+        ONE_SENTENCE,
+        [column(1, 10).view(1, 1, 2)],
+        [column(0)],
+        column(1).view(1, 1),
+        column(0),
+        "identity",
+        0,
     )
     assert activations.flatten().tolist() == [31, 23, 2]
 
@@ -125,9 +137,7 @@ def test_objective_gradient_agrees_with_finite_differences(problem: Optimization
     direction = torch.randn(start.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * exists
 
     def value(inputs: torch.Tensor) -> torch.Tensor:
-        return reference.objective(
-            inputs * exists, target, weights, biases, begin, end, activation, 0.3, 0.7
-        ).sum()
+        return reference.objective(inputs * exists, target, weights, biases, begin, end, activation, 0.3, 0.7).sum()
 
     inputs = start.clone().requires_grad_()
     value(inputs).backward()
@@ -137,5 +147,3 @@ def test_objective_gradient_agrees_with_finite_differences(problem: Optimization
     # A row far shorter than the step has a similarity that no difference can measure.
     if start.numel() and ((start * exists).norm(dim=2) + ~exists[..., 0]).min() > 1e-3:
         torch.testing.assert_close(measured, expected, rtol=1e-4, atol=1e-5)
-
-

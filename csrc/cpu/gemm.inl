@@ -2,7 +2,7 @@
 // Every output element is one running sum over the depth, so a row's result does not depend on how many rows
 // are computed with it: batching and threading cannot change a bit of it.
 
-constexpr int64_t kPanel = 2 * kLanes;                                // output columns computed together
+constexpr int64_t kPanel = 2 * kLanes;                                  // output columns computed together
 constexpr int64_t kTileRows = kLanes == 16 ? 12 : kLanes == 8 ? 6 : 4;  // rows x 2 vectors fill the registers
 
 // Floats that `pack_columns` needs for a (depth, columns) matrix.

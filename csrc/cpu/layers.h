@@ -24,7 +24,7 @@ struct ConvLayer {
   const float* backward;  // packed (out_channels, kernel * in_stride)
   const float* bias;      // (out_stride), zeros beyond out_channels
 
-  int64_t span() const { return kernel * in_stride; }         // floats that one output reads
+  int64_t span() const { return kernel * in_stride; }        // floats that one output reads
   int64_t left_padding() const { return (kernel - 1) / 2; }  // 'same': an even kernel pads one more on the right
 };
 

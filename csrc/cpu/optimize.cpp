@@ -1,9 +1,10 @@
 // fastinterp::optimize_adam on the CPU: checks and repacks tensors, then runs one problem per thread at a time.
+#include "optimize.h"
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include "optimize.h"
 #include "packed_stack.h"
 
 #define FASTINTERP_KERNEL "optimize_kernel.inl"
@@ -25,9 +26,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
   TORCH_CHECK_VALUE(start.size(0) == problems && start.size(1) == field, "start: expected shape (", problems, ", ",
                     field, ", D), got ", start.sizes());
   for (const at::Tensor* edge : {&begin, &end})
-    TORCH_CHECK_VALUE(edge->scalar_type() == at::kLong && edge->dim() == 1 && edge->size(0) == problems &&
-                          edge->is_contiguous(),
-                      "begin, end: expected contiguous int64 of shape (", problems, ")");
+    TORCH_CHECK_VALUE(
+        edge->scalar_type() == at::kLong && edge->dim() == 1 && edge->size(0) == problems && edge->is_contiguous(),
+        "begin, end: expected contiguous int64 of shape (", problems, ")");
   TORCH_CHECK_VALUE(steps >= 0, "steps: expected at least 0, got ", steps);
   TORCH_CHECK_VALUE(epsilon > 0, "epsilon: expected more than 0, got ", epsilon);
   const int64_t center = stack.center(stack.size() - 1);
@@ -35,8 +36,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
   const int64_t* ends = end.const_data_ptr<int64_t>();
   for (int64_t b = 0; b < problems; ++b)
     TORCH_CHECK_VALUE(0 <= begins[b] && begins[b] <= center && center < ends[b] && ends[b] <= field,
-                      "begin, end: problem ", b, " has rows [", begins[b], ", ", ends[b],
-                      "), expected rows of [0, ", field, ") that hold the location itself, row ", center);
+                      "begin, end: problem ", b, " has rows [", begins[b], ", ", ends[b], "), expected rows of [0, ",
+                      field, ") that hold the location itself, row ", center);
 
   at::Tensor optimum = at::zeros_like(start);
   at::Tensor gates = at::zeros({problems, channels}, start.options().dtype(at::kBool));
@@ -44,12 +45,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
   const bool certified = stack.size() == 1 && !stack.activation.is_tanh;
   PackedStack packed;
   for (const ConvWeights& layer : stack.layers) packed.add(layer, {certified, !certified, !certified});
-  const AdamSettings settings{static_cast<float>(l2_weight), static_cast<float>(similarity_weight), learning_rate,
-                              beta1, beta2, static_cast<float>(epsilon), steps};
+  const AdamSettings settings{static_cast<float>(l2_weight),
+                              static_cast<float>(similarity_weight),
+                              learning_rate,
+                              beta1,
+                              beta2,
+                              static_cast<float>(epsilon),
+                              steps};
   const ConvLayer* layers = packed.layers();
   const int64_t stride = layers[0].in_stride;
   const int64_t scratch_floats = certified ? FASTINTERP_DISPATCH(certified_scratch_floats)(layers[0])
-                                                  : FASTINTERP_DISPATCH(dense_scratch_floats)(layers, stack.size());
+                                           : FASTINTERP_DISPATCH(dense_scratch_floats)(layers, stack.size());
   const float* targets = target.const_data_ptr<float>();
   const float* starts = start.const_data_ptr<float>();
   float* optima = optimum.data_ptr<float>();

@@ -2,9 +2,8 @@
 //   a . a'(X) - lambda1 ||X||^2 + lambda2 Sim(X),   Sim(X) = ||s||^2 / N,   s = sum_i x_i / ||x_i||
 // with Adam. The state of a problem stays in the first-level cache from the first step to the last.
 
-#include "gemm.inl"
-
 #include "activation.inl"
+#include "gemm.inl"
 
 // Adam's view of one problem: `rows` existing positions of `width` floats each.
 struct AdamState {
@@ -135,7 +134,8 @@ static void optimize_certified(const ConvLayer& layer, const AdamSettings& setti
     problem.gates[k] = false;
     if (problem.target[k] == 0) continue;
     // A closed gate passes slope * a_k w_k; opening it adds the rest.
-    add_scaled(state.pull, slope * problem.target[k], layer.rows + k * filter + problem.begin * layer.in_stride, length);
+    add_scaled(state.pull, slope * problem.target[k], layer.rows + k * filter + problem.begin * layer.in_stride,
+               length);
     channels[active] = k;
     due[active] = 0;
     ++active;
@@ -163,8 +163,8 @@ static void optimize_certified(const ConvLayer& layer, const AdamSettings& setti
           double squared_norm_w = 0;
           for (int64_t p = problem.begin; p < problem.end; ++p) squared_norm_w += layer.norms[k * layer.kernel + p];
           const double norm_w = std::sqrt(squared_norm_w);
-          const double certain =
-              std::abs(static_cast<double>(z)) - dot_error * norm_w * norm_x - 2 * FLT_EPSILON * std::abs(layer.bias[k]);
+          const double certain = std::abs(static_cast<double>(z)) - dot_error * norm_w * norm_x -
+                                 2 * FLT_EPSILON * std::abs(layer.bias[k]);
           // A filter that does not touch the existing rows has a constant gate.
           due[i] = norm_w == 0    ? std::numeric_limits<double>::infinity()
                    : certain <= 0 ? path
@@ -210,8 +210,8 @@ static void dense_gradient(const ConvLayer* layers, int64_t count, Activation ac
     const ConvLayer& layer = layers[l];
     const int64_t outputs = rows - layer.kernel + 1;
     offset += layer.left_padding();
-    multiply(outputs, layer.out_channels, layer.span(), input, layer.in_stride, layer.forward,
-             layer.bias, cursor, layer.out_stride);
+    multiply(outputs, layer.out_channels, layer.span(), input, layer.in_stride, layer.forward, layer.bias, cursor,
+             layer.out_stride);
     if (l == count - 1) std::memcpy(last_values, cursor, sizeof(float) * layer.out_stride);
     for (int64_t p = 0; p < outputs; ++p) {
       float* row = cursor + p * layer.out_stride;
@@ -267,7 +267,6 @@ static void optimize_dense(const ConvLayer* layers, int64_t count, const AdamSet
     adam_step(state, settings, step);
   }
   dense_gradient(layers, count, activation, problem, field, true, buffers, pull, pre_activations);
-  for (int64_t k = 0; k < last.out_channels; ++k)
-    problem.gates[k] = problem.target[k] != 0 && pre_activations[k] > 0;
+  for (int64_t k = 0; k < last.out_channels; ++k) problem.gates[k] = problem.target[k] != 0 && pre_activations[k] > 0;
   problem.evaluations = (settings.steps + 1) * last.out_channels;
 }

@@ -31,8 +31,7 @@ void PackedStack::add(const ConvWeights& weights, Packing packing) {
   FloatBuffer rows(C * span);  // (C, K, in_stride), from torch's (C, D, K)
   for (int64_t c = 0; c < C; ++c)
     for (int64_t d = 0; d < D; ++d)
-      for (int64_t k = 0; k < K; ++k)
-        rows[c * span + k * layer.in_stride + d] = weights.weight[(c * D + d) * K + k];
+      for (int64_t k = 0; k < K; ++k) rows[c * span + k * layer.in_stride + d] = weights.weight[(c * D + d) * K + k];
   if (packing.forward) {
     FloatBuffer forward(FASTINTERP_DISPATCH(packed_size)(span, C));
     FASTINTERP_DISPATCH(pack_matrix)(span, C, rows.data(), 1, span, forward.data());

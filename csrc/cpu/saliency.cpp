@@ -1,10 +1,11 @@
 // fastinterp::saliency on the CPU: checks and repacks tensors, then explains one sentence per thread at a time.
+#include "saliency.h"
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include "packed_stack.h"
-#include "saliency.h"
 
 #define FASTINTERP_KERNEL "saliency_kernel.inl"
 #include "for_each_isa.h"
@@ -37,8 +38,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> saliency(const at::Tensor& embedd
 
   PackedStack packed;
   for (int64_t l = 0; l <= last; ++l) packed.add(stack.layers[l], {l == last, true, l > layer && l < last});
-  const Classifier model{packed.layers(), stack.size(), stack.activation, length,
-                         class_weight.const_data_ptr<float>(), class_bias.const_data_ptr<float>(), classes};
+  const Classifier model{packed.layers(),
+                         stack.size(),
+                         stack.activation,
+                         length,
+                         class_weight.const_data_ptr<float>(),
+                         class_bias.const_data_ptr<float>(),
+                         classes};
   const int64_t scratch_floats = FASTINTERP_DISPATCH(saliency_scratch_floats)(model);
   const float* inputs = embedded.const_data_ptr<float>();
   const Explanation out{scores.data_ptr<float>(), class_scores.data_ptr<float>(), activations.data_ptr<float>()};
@@ -46,8 +52,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> saliency(const at::Tensor& embedd
   at::parallel_for(0, sentences, 1, [&](int64_t first, int64_t end) {
     FloatBuffer scratch(scratch_floats);
     std::vector<int64_t> position(stack.layers[last].out_channels);
-    for (int64_t b = first; b < end; ++b)
-      FASTINTERP_DISPATCH(explain_sentence)
+    for (int64_t b = first; b < end; ++b) FASTINTERP_DISPATCH(explain_sentence)
     (model, layer, inputs + b * length * width, scratch.data(), position.data(),
      {out.scores + b * length, out.class_scores + b * classes, out.activations + b * length * channels});
   });

@@ -1,9 +1,8 @@
 // Saliency (Eq. 1-3) of one sentence on one thread: forward through the stack, then back from the predicted class
 // to the explained layer. Activations never leave the cache between the two.
 
-#include "gemm.inl"
-
 #include "activation.inl"
+#include "gemm.inl"
 
 // Scratch of one sentence. The input of layer l stands at inputs(l) in length + kernel - 1 rows, the outer ones
 // zero ('same' padding); its output is written straight into the middle of the next layer's input.
@@ -26,7 +25,9 @@ struct SentenceScratch {
     return l + 1 == model->count ? next : next + model->layers[l + 1].left_padding() * model->layers[l].out_stride;
   }
 
-  float* maximum() const { return outputs(model->count - 1) + model->length * model->layers[model->count - 1].out_stride; }
+  float* maximum() const {
+    return outputs(model->count - 1) + model->length * model->layers[model->count - 1].out_stride;
+  }
   float* backward() const { return maximum() + model->layers[model->count - 1].out_stride; }
 };
 
@@ -92,8 +93,7 @@ static void explain_sentence(const Classifier& model, int64_t explained, const f
     activate_all(model.activation, scratch.outputs(l), length * layers[l].out_stride);
   }
   float* maximum = scratch.maximum();
-  const int64_t predicted =
-      classify(model, scratch.outputs(model.count - 1), maximum, position, result.class_scores);
+  const int64_t predicted = classify(model, scratch.outputs(model.count - 1), maximum, position, result.class_scores);
   const float* class_row = model.class_weight + predicted * last.out_channels;
 
   const float* values = scratch.outputs(explained);

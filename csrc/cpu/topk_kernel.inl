@@ -21,8 +21,8 @@ static void insert_score(float score, int64_t index, int64_t k, float* scores, i
 // `queries` is (count, width), `inverse_norms` 1 / ||query||, 0 for a zero query. `scores` and `indices` are
 // (count, k). Rows whose vocabulary_inverse_norm is 0 are never returned.
 static void search_block(const float* queries, const double* inverse_norms, int64_t count, const float* vocabulary,
-                         const float* vocabulary_inverse_norms, int64_t words, int64_t width, int64_t k,
-                         float* scratch, float* scores, int64_t* indices) {
+                         const float* vocabulary_inverse_norms, int64_t words, int64_t width, int64_t k, float* scratch,
+                         float* scores, int64_t* indices) {
   const int64_t panels = (count + kPanel - 1) / kPanel;
   float* packed = scratch;
   float* threshold = scratch + panels * kPanel * width;
@@ -39,7 +39,8 @@ static void search_block(const float* queries, const double* inverse_norms, int6
   for (int64_t first = 0; first < words; first += kTileRows) {
     const int64_t rows = std::min(kTileRows, words - first);
     for (int64_t panel = 0; panel < panels; ++panel) {
-      multiply_tile_of<kTileRows>(rows, vocabulary + first * width, width, packed + panel * kPanel * width, width, sums);
+      multiply_tile_of<kTileRows>(rows, vocabulary + first * width, width, packed + panel * kPanel * width, width,
+                                  sums);
       for (int64_t row = 0; row < rows; ++row) {
         const float inverse_norm = vocabulary_inverse_norms[first + row];
         if (inverse_norm == 0) continue;
