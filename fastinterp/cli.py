@@ -105,7 +105,7 @@ def demo(output: Path, seed: int) -> None:
 @click.option("--channels", help="Channels per layer, such as 128,64,32; default: the preset's.")
 @click.option("--kernel-sizes", help="Kernel width per layer, such as 5,5,5; default: 5 everywhere.")
 @click.option("--epochs", type=int, help="Passes over the data at most; default: the preset's.")
-@click.option("--patience", type=int, help="Epochs without a better validation accuracy; default 3.")
+@click.option("--patience", type=int, help="Epochs without a lower validation loss; default 3.")
 @click.option("--learning-rate", type=float, help="Default: the preset's.")
 @click.option("--batch-size", type=int, help="Default: the preset's.")
 @click.option("--seed", default=0, show_default=True)

@@ -1,0 +1,91 @@
+"""Input optimisation against batched autograd Adam, torch.compile, gradients by hand and a loop over locations."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+import workloads
+from harness import Peer, Row, compare, print_rows, timed, write
+from optimize_peers import autograd_adam, hand_adam, hand_step, negative_objective, one_by_one
+
+from fastinterp import ops, reference
+
+LOOPED = 4  # problems of the loop over locations; the rest is extrapolated
+CHECKED = 60  # problems compared with the float64 reference
+
+
+def reference_optimum(arguments: tuple) -> torch.Tensor:
+    doubled = [
+        [each.double() for each in value]
+        if isinstance(value, list)
+        else value.double()
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+        else value
+        for value in workloads.take(arguments, CHECKED)
+    ]
+    return reference.optimize_adam(*doubled)[0]
+
+
+def relative_error(optimum: torch.Tensor, expected: torch.Tensor) -> float:
+    difference = (optimum[: len(expected)].double() - expected).flatten(1).norm(dim=1)
+    return float((difference / expected.flatten(1).norm(dim=1)).max())
+
+
+def adam_floor(arguments: tuple) -> tuple:
+    """The same problems without a single active channel: what is left is the Adam update itself."""
+    target, *rest = arguments
+    return (torch.zeros_like(target), *rest)
+
+
+def run(name: str, count: int, steps: int, repeats: int, goals: dict[str, float], everything: bool) -> list[Row]:
+    arguments = workloads.problems(workloads.trained_model(name), name, count, steps=steps)
+    expected = reference_optimum(arguments) if steps <= 300 else None
+
+    def error(optimum: torch.Tensor) -> float:
+        return float("nan") if expected is None else relative_error(optimum, expected)
+
+    peers = [Peer("batched autograd Adam", lambda: autograd_adam(arguments), error=error)]
+    if everything:
+        few = workloads.take(arguments, LOOPED)
+        compiled_step, compiled_objective = torch.compile(hand_step), torch.compile(negative_objective)
+        peers += [
+            Peer("torch.compile of autograd", lambda: autograd_adam(arguments, compiled_objective), error=error),
+            Peer("gradients by hand", lambda: hand_adam(arguments), error=error),
+            Peer("torch.compile of those", lambda: hand_adam(arguments, compiled_step), error=error),
+            Peer("loop over locations", lambda: one_by_one(few), LOOPED / count),
+        ]
+    for peer in peers:
+        peer.goal = goals.get(peer.name)
+    work = f"optimise {name} layer 1, {count} problems x {steps} steps"
+    rows = compare(work, lambda: ops.optimize_adam(*arguments)[0], peers, repeats, error)
+    floor = adam_floor(arguments)
+    ops.optimize_adam(*floor)
+    share = min(timed(lambda: ops.optimize_adam(*floor))[0] for _ in range(5)) / rows[0].our_seconds
+    rows[0].note = "; ".join(filter(None, [rows[0].note, f"{share:.0%} of ours is the Adam update's own floor"]))
+    return rows
+
+
+GOALS = {
+    "mr": {"batched autograd Adam": 60.0, "loop over locations": 900.0},
+    "ag_news": {"batched autograd Adam": 100.0, "loop over locations": 900.0},
+}
+
+
+def main(quick: bool = False, repeats: int = 3) -> list[Row]:
+    if quick:
+        return run("mr", 300, 100, 1, {}, everything=False)
+    rows = []
+    for name in ("mr", "ag_news"):
+        rows += run(name, 300, 300, repeats, GOALS[name], everything=True)
+        rows += run(name, 300, 1000, 1, GOALS[name], everything=False)
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", choices=["mr", "ag_news"], default="mr")
+    chosen = parser.parse_args().corpus
+    measured = run(chosen, 300, 300, 3, GOALS[chosen], everything=True)
+    print_rows("Input optimisation", measured)
+    print(write(f"optimize-{chosen}", measured))
