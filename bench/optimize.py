@@ -7,7 +7,7 @@ import argparse
 import torch
 import workloads
 from harness import Peer, Row, compare, print_rows, timed, write
-from optimize_peers import autograd_adam, hand_adam, hand_step, negative_objective, one_by_one
+from optimize_peers import autograd_adam, hand_adam, hand_step, negative_objective, one_by_one, plain_autograd_adam
 
 from fastinterp import ops, reference
 
@@ -47,6 +47,7 @@ def run(name: str, count: int, steps: int, repeats: int, goals: dict[str, float]
 
     peers = [Peer("batched autograd Adam", lambda: autograd_adam(arguments), error=error)]
     if everything:
+        peers.append(Peer("the same as Eq. 5-7 read", lambda: plain_autograd_adam(arguments), error=error))
         few = workloads.take(arguments, LOOPED)
         compiled_step, compiled_objective = torch.compile(hand_step), torch.compile(negative_objective)
         peers += [

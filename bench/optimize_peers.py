@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastinterp import reference
 from fastinterp.reference import ACTIVATIONS
 
 
@@ -22,10 +23,7 @@ def negative_objective(inputs, target, weights, biases, mask, begin, end, activa
     for weight, bias in zip(weights, biases, strict=True):
         kernel = weight.shape[2]
         outputs = hidden.shape[1] - kernel + 1
-        if outputs == 1:
-            columns = hidden.flatten(1)[:, None]
-        else:
-            columns = hidden.unfold(1, kernel, 1).transpose(2, 3).flatten(2)
+        columns = hidden.unfold(1, kernel, 1).transpose(2, 3).flatten(2)
         hidden = ACTIVATIONS[activation](columns @ weight.permute(2, 1, 0).flatten(0, 1) + bias)
         offset += (kernel - 1) // 2
         if outputs > 1:
@@ -51,6 +49,22 @@ def autograd_adam(arguments: tuple[Any, ...], objective: Callable[..., Tensor] =
         inputs.grad *= mask
         optimizer.step()
     return inputs.detach()
+
+
+def plain_autograd_adam(arguments: tuple[Any, ...]) -> Tensor:
+    """The same as the paper's equations read: a convolution, the N x N cosines of Eq. 7, Adam with its defaults."""
+    target, weights, biases, start, begin, end, activation, steps, l2, similarity, rate, beta1, beta2, epsilon = (
+        arguments
+    )
+    mask = existing_rows(start, begin, end)
+    inputs = (start * mask).requires_grad_()
+    optimizer = torch.optim.Adam([inputs], lr=rate, betas=(beta1, beta2), eps=epsilon)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        value = reference.objective(inputs * mask, target, weights, biases, begin, end, activation, l2, similarity)
+        (-value.sum()).backward()
+        optimizer.step()
+    return inputs.detach() * mask
 
 
 def one_by_one(arguments: tuple[Any, ...]) -> Tensor:

@@ -65,7 +65,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
   at::parallel_for(0, problems, 1, [&](int64_t first, int64_t last) {
     FloatBuffer scratch(scratch_floats), x(field * stride);
     std::vector<int64_t> active(channels);
-    std::vector<double> due(channels);
+    FloatBuffer due(channels + 64);
     for (int64_t b = first; b < last; ++b) {
       std::fill_n(x.data(), field * stride, 0.0f);
       for (int64_t row = begins[b]; row < ends[b]; ++row)

@@ -5,38 +5,47 @@
 #include "activation.inl"
 #include "gemm.inl"
 
-// Adam's view of one problem: `rows` existing positions of `width` floats each.
+// Steps between two looks at which vectors have moments large enough for the short Adam formula.
+constexpr int64_t kReviewSteps = 16;
+
+// Adam's view of one problem: `rows` existing positions of `width` floats each, `used` of them real. The moments are
+// kept as plain decaying sums (without the factors 1 - beta), which saves two products an element.
 struct AdamState {
   int64_t rows;
   int64_t width;
+  int64_t used;
   float* x;
   float* pull;  // gradient of a . a'(X)
-  float* first_moment;
-  float* second_moment;
+  float* first_sum;
+  float* second_sum;
   float* unit_sum;      // s, (width)
   float* inverse_norm;  // 1 / ||x_i||, or 0 for a zero row
   float* alignment;     // u_i . s
+  float* needs_root;    // per vector of x: 1 where the short formula would not be exact
   double squared_norm;  // ||X||^2
 };
 
 static inline int64_t adam_state_floats(int64_t field, int64_t width) {
-  return (3 * field + 1) * width + 2 * round_up(field, kLanes);
+  return (3 * field + 1) * width + 2 * round_up(field, kLanes) + round_up(field * width / kLanes, kLanes);
 }
 
 // Lays the state out in `scratch`, zeroed. The arrays cover the whole field, so that the gradient of a clipped
 // problem can be written at its own row; x, pull and the moments then point at row `begin`.
-static AdamState make_state(const Problem& problem, int64_t field, int64_t width, float* scratch) {
+static AdamState make_state(const Problem& problem, const ConvLayer& layer, int64_t field, float* scratch) {
+  const int64_t width = layer.in_stride;
   std::memset(scratch, 0, sizeof(float) * adam_state_floats(field, width));
   AdamState state;
   state.rows = problem.end - problem.begin;
   state.width = width;
+  state.used = layer.in_channels;
   state.x = problem.x + problem.begin * width;
   state.pull = scratch + problem.begin * width;
-  state.first_moment = scratch + (field + problem.begin) * width;
-  state.second_moment = scratch + (2 * field + problem.begin) * width;
+  state.first_sum = scratch + (field + problem.begin) * width;
+  state.second_sum = scratch + (2 * field + problem.begin) * width;
   state.unit_sum = scratch + 3 * field * width;
   state.inverse_norm = state.unit_sum + width;
   state.alignment = state.inverse_norm + round_up(field, kLanes);
+  state.needs_root = state.alignment + round_up(field, kLanes);
   state.squared_norm = 0;
   return state;
 }
@@ -66,19 +75,47 @@ static void measure_similarity(AdamState& state) {
     state.alignment[row] = state.inverse_norm[row] * dot(state.x + row * state.width, state.unit_sum, state.width);
 }
 
+// The numbers of one Adam step: x += rate * m / (sqrt(v) + floor) for the plain sums m and v.
+struct AdamStep {
+  float rate;
+  float floor;
+
+  AdamStep(const AdamSettings& settings, int64_t step) {
+    const double first = (1 - settings.beta1) / (1 - std::pow(settings.beta1, step));
+    const double second = std::sqrt((1 - settings.beta2) / (1 - std::pow(settings.beta2, step)));
+    rate = static_cast<float>(settings.learning_rate * first / second);
+    floor = static_cast<float>(settings.epsilon / second);
+  }
+};
+
+// Marks the vectors in which some v may come so close to the floor, before the next review, that
+//   1 / (sqrt(v) + floor) = y - floor y^2 + O(floor^2 y^3),   y = 1 / sqrt(v),
+// is not exact in float32 without its last term. v loses at most a factor beta2 a step.
+static void review_moments(AdamState& state, const AdamSettings& settings, int64_t step) {
+  const double floor = AdamStep(settings, step + kReviewSteps - 1).floor / 2.5e-4;
+  const double smallest = floor * floor / std::pow(settings.beta2, kReviewSteps);
+  for (int64_t row = 0; row < state.rows; ++row) {
+    float* v = state.second_sum + row * state.width;
+    for (int64_t d = state.used; d < state.width; ++d) v[d] = 1;  // columns of padding: anything but 0
+    for (int64_t d = 0; d < state.width; d += kLanes) {
+      float low = v[d];
+      for (int64_t lane = 1; lane < kLanes; ++lane) low = std::min(low, v[d + lane]);
+      state.needs_root[(row * state.width + d) / kLanes] = low > smallest && low > FLT_MIN ? 0.0f : 1.0f;
+    }
+  }
+}
+
 // One Adam step. Returns the length of the step, rounded up far enough to stay a bound in float32.
 static double adam_step(AdamState& state, const AdamSettings& settings, int64_t step) {
   // With one row Sim is the constant 1; computing its gradient would only feed rounding noise to Adam.
   const float similarity_weight = state.rows > 1 ? settings.similarity_weight : 0.0f;
   if (similarity_weight != 0) measure_similarity(state);
+  if ((step - 1) % kReviewSteps == 0) review_moments(state, settings, step);
 
+  const AdamStep now(settings, step);
   const Vec beta1 = broadcast(static_cast<float>(settings.beta1));
   const Vec beta2 = broadcast(static_cast<float>(settings.beta2));
-  const Vec fresh1 = broadcast(static_cast<float>(1 - settings.beta1));
-  const Vec fresh2 = broadcast(static_cast<float>(1 - settings.beta2));
-  const Vec rate = broadcast(static_cast<float>(settings.learning_rate / (1 - std::pow(settings.beta1, step))));
-  const Vec root_scale = broadcast(static_cast<float>(1 / std::sqrt(1 - std::pow(settings.beta2, step))));
-  const Vec epsilon = broadcast(settings.epsilon);
+  const Vec rate = broadcast(now.rate), floor = broadcast(now.floor);
   const double old_squared_norm = state.squared_norm;
   double squared_step = 0;
   state.squared_norm = 0;
@@ -88,21 +125,30 @@ static double adam_step(AdamState& state, const AdamSettings& settings, int64_t 
     const Vec toward_sum = broadcast(toward);
     const Vec shrink = broadcast(2 * settings.l2_weight + toward * state.alignment[row] * inverse_norm);
     float* x = state.x + row * state.width;
-    float* m = state.first_moment + row * state.width;
-    float* v = state.second_moment + row * state.width;
+    float* m = state.first_sum + row * state.width;
+    float* v = state.second_sum + row * state.width;
     const float* pull = state.pull + row * state.width;
+    const float* needs_root = state.needs_root + row * state.width / kLanes;
     Vec moved{}, norm{};
     for (int64_t d = 0; d < state.width; d += kLanes) {
       const Vec old_x = load(x + d);
-      const Vec gradient = load(pull + d) + toward_sum * load(state.unit_sum + d) - shrink * old_x;
-      const Vec new_m = beta1 * load(m + d) + fresh1 * gradient;
-      const Vec new_v = beta2 * load(v + d) + fresh2 * gradient * gradient;
-      const Vec change = rate * new_m * reciprocal(square_root(new_v) * root_scale + epsilon);
-      const Vec new_x = old_x + change;
+      const Vec gradient = (load(pull + d) - shrink * old_x) + toward_sum * load(state.unit_sum + d);
+      const Vec new_m = beta1 * load(m + d) + gradient;
+      const Vec new_v = beta2 * load(v + d) + gradient * gradient;
       store(m + d, new_m);
       store(v + d, new_v);
+      Vec direction;
+      if (__builtin_expect(needs_root[d / kLanes] != 0, 0)) {
+        direction = new_m * reciprocal(square_root(new_v) + floor);
+      } else {
+        // One Newton step on the estimate y and the floor's first order, in one factor.
+        const Vec y = rsqrt_estimate(new_v);
+        const Vec residual = 1.0f - new_v * y * y;
+        direction = new_m * y * ((1.0f - floor * y) + 0.5f * residual);
+      }
+      const Vec new_x = old_x + rate * direction;
       store(x + d, new_x);
-      moved += change * change;
+      moved += direction * direction;
       norm += new_x * new_x;
     }
     squared_step += sum(moved);
@@ -111,7 +157,7 @@ static double adam_step(AdamState& state, const AdamSettings& settings, int64_t 
   // The sum of squares carries a relative error of at most (additions per lane) * epsilon; storing x rounds it by
   // epsilon * ||X|| at most.
   const double additions = static_cast<double>(state.width / kLanes + kLanes);
-  return std::sqrt(squared_step) * (1 + additions * FLT_EPSILON) +
+  return now.rate * std::sqrt(squared_step) * (1 + additions * FLT_EPSILON) +
          FLT_EPSILON * std::sqrt(std::max(state.squared_norm, old_squared_norm)) * 1.01;
 }
 
@@ -120,11 +166,13 @@ static inline int64_t certified_scratch_floats(const ConvLayer& layer) {
 }
 
 // Certified gating, first layer with a piecewise-linear activation. Channel k's gate [z_k > 0] cannot change
-// before X has travelled |z_k| / ||w_k|| (Cauchy-Schwarz), so `due[k]` holds the path length up to which the gate
-// is proven and only channels that are due are evaluated again. `channels` and `due` hold out_channels entries.
+// before X has travelled |z_k| / ||w_k|| (Cauchy-Schwarz), so `due` holds the path length up to which the gate is
+// proven and only channels that are due are evaluated again. `channels` holds out_channels entries, `due` that many
+// rounded up to a whole vector.
 static void optimize_certified(const ConvLayer& layer, const AdamSettings& settings, float slope, Problem& problem,
-                               float* scratch, int64_t* channels, double* due) {
-  AdamState state = make_state(problem, layer.kernel, layer.in_stride, scratch);
+                               float* scratch, int64_t* channels, float* due) {
+  constexpr float kNever = std::numeric_limits<float>::infinity();
+  AdamState state = make_state(problem, layer, layer.kernel, scratch);
   const int64_t length = state.rows * state.width;
   const int64_t filter = layer.span();
   measure_norms(state);
@@ -140,39 +188,49 @@ static void optimize_certified(const ConvLayer& layer, const AdamSettings& setti
     due[active] = 0;
     ++active;
   }
+  for (int64_t i = active; i < round_up(active, kLanes); ++i) due[i] = kNever;
 
   // Error of a float32 dot product, as a multiple of ||w|| ||x||.
   const double dot_error = (static_cast<double>(length / (4 * kLanes)) + 8) * FLT_EPSILON;
-  double path = 0, next_due = 0;
+  double path = 0;
+  float next_due = 0;
   problem.evaluations = 0;
   for (int64_t step = 1;; ++step) {
     if (path >= next_due) {
       const double norm_x = std::sqrt(state.squared_norm);
-      next_due = std::numeric_limits<double>::infinity();
-      for (int64_t i = 0; i < active; ++i) {
-        if (path >= due[i]) {
-          const int64_t k = channels[i];
-          const float* row = layer.rows + k * filter + problem.begin * layer.in_stride;
-          const float z = dot(row, state.x, length) + layer.bias[k];
-          const bool open = z > 0;
-          if (open != problem.gates[k]) {
-            const float rest = (1 - slope) * problem.target[k];
-            add_scaled(state.pull, open ? rest : -rest, row, length);
-            problem.gates[k] = open;
+      // Rounded up, so that no channel that is due is passed over.
+      const Vec reached = broadcast(static_cast<float>(path) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
+      Vec earliest = broadcast(kNever);
+      for (int64_t first = 0; first < active; first += kLanes) {
+        if (any_above(reached, load(due + first))) {
+          for (int64_t i = first; i < std::min(first + kLanes, active); ++i) {
+            if (!(path >= due[i])) continue;
+            const int64_t k = channels[i];
+            const float* row = layer.rows + k * filter + problem.begin * layer.in_stride;
+            const float z = dot(row, state.x, length) + layer.bias[k];
+            const bool open = z > 0;
+            if (open != problem.gates[k]) {
+              const float rest = (1 - slope) * problem.target[k];
+              add_scaled(state.pull, open ? rest : -rest, row, length);
+              problem.gates[k] = open;
+            }
+            double squared_norm_w = 0;
+            for (int64_t p = problem.begin; p < problem.end; ++p) squared_norm_w += layer.norms[k * layer.kernel + p];
+            const double norm_w = std::sqrt(squared_norm_w);
+            const double certain = std::abs(static_cast<double>(z)) - dot_error * norm_w * norm_x -
+                                   2 * FLT_EPSILON * std::abs(layer.bias[k]);
+            // A filter that does not touch the existing rows has a constant gate. Rounding to float may not prolong.
+            due[i] = norm_w == 0    ? kNever
+                     : certain <= 0 ? static_cast<float>(path * (1 - 1e-6))
+                                    : static_cast<float>((path + certain / norm_w * (1 - 1e-6)) * (1 - 1e-6));
+            ++problem.evaluations;
           }
-          double squared_norm_w = 0;
-          for (int64_t p = problem.begin; p < problem.end; ++p) squared_norm_w += layer.norms[k * layer.kernel + p];
-          const double norm_w = std::sqrt(squared_norm_w);
-          const double certain = std::abs(static_cast<double>(z)) - dot_error * norm_w * norm_x -
-                                 2 * FLT_EPSILON * std::abs(layer.bias[k]);
-          // A filter that does not touch the existing rows has a constant gate.
-          due[i] = norm_w == 0    ? std::numeric_limits<double>::infinity()
-                   : certain <= 0 ? path
-                                  : path + certain / norm_w * (1 - 1e-6);
-          ++problem.evaluations;
         }
-        next_due = std::min(next_due, due[i]);
+        earliest = at_most(earliest, load(due + first));
       }
+      float lanes[kLanes];
+      store(lanes, earliest);
+      next_due = *std::min_element(lanes, lanes + kLanes);
     }
     if (step > settings.steps) break;  // the last pass leaves `gates` at the returned X
     path += adam_step(state, settings, step);
@@ -257,7 +315,7 @@ static void optimize_dense(const ConvLayer* layers, int64_t count, const AdamSet
                            Problem& problem, float* scratch) {
   const int64_t field = field_of(layers, count);
   const ConvLayer& last = layers[count - 1];
-  AdamState state = make_state(problem, field, layers[0].in_stride, scratch);
+  AdamState state = make_state(problem, layers[0], field, scratch);
   float* pre_activations = scratch + adam_state_floats(field, layers[0].in_stride);
   float* buffers = pre_activations + last.out_stride;
   float* pull = scratch;  // row 0 of the field; state.pull starts at row `begin`

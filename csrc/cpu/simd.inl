@@ -31,6 +31,7 @@ FASTINTERP_INLINE float sum(Vec value) {
 FASTINTERP_INLINE Vec rsqrt_estimate(Vec value) { return (Vec)_mm512_rsqrt14_ps((__m512)value); }
 FASTINTERP_INLINE Vec reciprocal_estimate(Vec value) { return (Vec)_mm512_rcp14_ps((__m512)value); }
 FASTINTERP_INLINE Vec at_least(Vec value, Vec low) { return (Vec)_mm512_max_ps((__m512)value, (__m512)low); }
+FASTINTERP_INLINE Vec at_most(Vec value, Vec high) { return (Vec)_mm512_min_ps((__m512)value, (__m512)high); }
 FASTINTERP_INLINE bool any_above(Vec value, Vec limit) {
   return _mm512_cmp_ps_mask((__m512)value, (__m512)limit, _CMP_GT_OQ) != 0;
 }
@@ -38,6 +39,7 @@ FASTINTERP_INLINE bool any_above(Vec value, Vec limit) {
 FASTINTERP_INLINE Vec rsqrt_estimate(Vec value) { return (Vec)_mm256_rsqrt_ps((__m256)value); }
 FASTINTERP_INLINE Vec reciprocal_estimate(Vec value) { return (Vec)_mm256_rcp_ps((__m256)value); }
 FASTINTERP_INLINE Vec at_least(Vec value, Vec low) { return (Vec)_mm256_max_ps((__m256)value, (__m256)low); }
+FASTINTERP_INLINE Vec at_most(Vec value, Vec high) { return (Vec)_mm256_min_ps((__m256)value, (__m256)high); }
 FASTINTERP_INLINE bool any_above(Vec value, Vec limit) {
   return _mm256_movemask_ps(_mm256_cmp_ps((__m256)value, (__m256)limit, _CMP_GT_OQ)) != 0;
 }
@@ -48,6 +50,7 @@ FASTINTERP_INLINE Vec rsqrt_estimate(Vec value) {
 }
 FASTINTERP_INLINE Vec reciprocal_estimate(Vec value) { return 1.0f / value; }
 FASTINTERP_INLINE Vec at_least(Vec value, Vec low) { return value > low ? value : low; }
+FASTINTERP_INLINE Vec at_most(Vec value, Vec high) { return value < high ? value : high; }
 FASTINTERP_INLINE bool any_above(Vec value, Vec limit) {
   const VecMask above = value > limit;
   int32_t any = 0;
