@@ -23,7 +23,8 @@ def negative_objective(inputs, target, weights, biases, mask, begin, end, activa
     for weight, bias in zip(weights, biases, strict=True):
         kernel = weight.shape[2]
         outputs = hidden.shape[1] - kernel + 1
-        columns = hidden.unfold(1, kernel, 1).transpose(2, 3).flatten(2)
+        whole = outputs == 1  # one window: no copy is needed
+        columns = hidden.flatten(1)[:, None] if whole else hidden.unfold(1, kernel, 1).transpose(2, 3).flatten(2)
         hidden = ACTIVATIONS[activation](columns @ weight.permute(2, 1, 0).flatten(0, 1) + bias)
         offset += (kernel - 1) // 2
         if outputs > 1:
