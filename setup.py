@@ -58,6 +58,7 @@ setup(
                 "csrc/cpu/packed_stack.cpp",
                 "csrc/cpu/saliency.cpp",
                 "csrc/cpu/optimize.cpp",
+                "csrc/cpu/ccp.cpp",
                 "csrc/cpu/topk.cpp",
             ],
             extra_compile_args=COMPILE_FLAGS,

@@ -13,6 +13,10 @@ TORCH_LIBRARY(fastinterp, m) {
       "str activation, int steps, float l2_weight, float similarity_weight, float learning_rate, float beta1, "
       "float beta2, float epsilon) -> (Tensor optimum, Tensor gates, Tensor evaluations)");
   m.def(
+      "optimize_ccp(Tensor target, Tensor[] weights, Tensor[] biases, Tensor begin, Tensor end, str activation, "
+      "int max_iterations, float tolerance, float l2_weight, float similarity_weight) -> (Tensor optimum, Tensor "
+      "gates, Tensor iterations, Tensor residual)");
+  m.def(
       "cosine_topk(Tensor queries, Tensor vocabulary, Tensor inverse_norms, int k) -> (Tensor cosines, Tensor "
       "indices)");
 }

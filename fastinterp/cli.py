@@ -60,6 +60,20 @@ def interpretation_options(command: Command) -> Command:
         click.option("--l2-weight", default=0.004, show_default=True, help="lambda1; the paper has .002 for AG."),
         click.option("--similarity-weight", default=0.02, show_default=True, help="lambda2; .01 for AG."),
         click.option("--seed", default=0, show_default=True, help="Of the random starts."),
+        click.option(
+            "--solver",
+            type=click.Choice(["adam", "ccp"]),
+            default="adam",
+            show_default=True,
+            help="ccp: to the very optimum, first layer only.",
+        ),
+        click.option(
+            "--objective",
+            type=click.Choice(["joint", "per-channel"]),
+            default="joint",
+            show_default=True,
+            help="Eq. 5-7, or Eq. 4.",
+        ),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 

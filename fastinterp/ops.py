@@ -72,6 +72,38 @@ def optimize_adam(
     return optimum, gates, evaluations
 
 
+def optimize_ccp(
+    target: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    begin: Tensor,
+    end: Tensor,
+    activation: str,
+    max_iterations: int,
+    tolerance: float,
+    l2_weight: float,
+    similarity_weight: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns (optimised inputs (B, K, D), gates (B, C), iterations (B,), residuals (B,)).
+
+    See `reference.optimize_ccp`. `iterations` counts how often the gates were taken anew, `max_iterations` at most;
+    the residual is the norm of the objective's gradient relative to that of W^T (a * gate).
+    """
+    optimum, gates, iterations, residual = _operators.optimize_ccp(
+        target,
+        weights,
+        biases,
+        begin,
+        end,
+        activation,
+        max_iterations,
+        tolerance,
+        l2_weight,
+        similarity_weight,
+    )
+    return optimum, gates, iterations, residual
+
+
 def cosine_topk(queries: Tensor, vocabulary: Tensor, inverse_norms: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Returns (cosines (Q, k), indices (Q, k)); see `reference.cosine_topk`. Never holds the (Q, V) scores."""
     cosines, indices = _operators.cosine_topk(queries, vocabulary, inverse_norms, k)
@@ -94,6 +126,17 @@ def _(target, weights, biases, start, *settings):  # type: ignore[no-untyped-def
         torch.empty_like(start),
         target.new_empty(target.shape, dtype=torch.bool),
         target.new_empty(target.shape[0], dtype=torch.int64),
+    )
+
+
+@torch.library.register_fake("fastinterp::optimize_ccp")
+def _(target, weights, biases, begin, *settings):  # type: ignore[no-untyped-def]
+    _, width, kernel = weights[0].shape
+    return (
+        target.new_empty(len(target), kernel, width),
+        target.new_empty(target.shape, dtype=torch.bool),
+        torch.empty_like(begin),
+        target.new_empty(len(target)),
     )
 
 

@@ -7,7 +7,7 @@ Yuan, Chen, Hu & Ji, AAAI 2019.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -183,6 +183,134 @@ def optimize_adam(
         inputs = inputs + learning_rate * unbiased_first / (unbiased_second.sqrt() + epsilon)  # ascent
     gates = (pre_activations(inputs, weights, biases, begin, end, activation) > 0) & (target != 0)
     return inputs, gates
+
+
+def ccp_iterates(
+    target: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    activation: str,
+    tolerance: float,
+    l2_weight: float,
+    similarity_weight: float,
+) -> Iterator[Tensor]:
+    """Yields the inputs X (N, D) of the concave-convex procedure for one problem; `objective` never falls.
+
+    a . relu(W X + b) is convex for a >= 0 and is replaced by its tangent g . X at the current gates, g = W^T (a *
+    gate) (Yuille & Rangarajan 2003). What is left is maximised block by block: x_i = r_i u_i with
+    u_i <- normalise(r_i g_i + (2 lambda2 / N) sum_{j != i} u_j), then r_i <- max(g_i . u_i, 0) / (2 lambda1).
+
+    Args:
+        target: (C,) activations `a`.
+        weight: (C, N, D), the filters over the rows that exist.
+        bias: (C,).
+        activation: "relu" or "identity".
+        tolerance: of the gradient's norm relative to that of g, at which a block maximisation ends.
+        l2_weight: lambda1, more than 0.
+        similarity_weight: lambda2.
+    """
+    rows = weight.shape[1]
+    pair = 2 * similarity_weight / rows if rows > 1 else 0.0
+    gates = target != 0
+
+    def gates_of(inputs: Tensor) -> Tensor:
+        if activation == "identity":
+            return target != 0
+        return (torch.einsum("cnd,nd->c", weight, inputs) + bias > 0) & (target != 0)
+
+    # Without the similarity term the optimum for given gates is X = g / (2 lambda1), and flipping gate k changes its
+    # worth by +-a_k z_k + a_k^2 ||w_k||^2 / (4 lambda1). The gates that neither their own sign nor a single flip can
+    # better are where the full problem starts.
+    while True:
+        pull = torch.einsum("c,cnd->nd", target * gates, weight)
+        wanted = gates_of(pull / (2 * l2_weight))
+        if torch.equal(wanted, gates):
+            if activation == "identity":
+                break
+            z = torch.einsum("cnd,nd->c", weight, pull) / (2 * l2_weight) + bias
+            sign = torch.where(gates, -1.0, 1.0)
+            gain = sign * target * z + target**2 * (weight * weight).sum(dim=(1, 2)) / (4 * l2_weight)
+            best = gain.masked_fill(target == 0, -torch.inf).argmax()
+            if (target == 0).all() or gain[best] <= 1e-6 * (pull * pull).sum() / (4 * l2_weight):
+                break
+            wanted = gates.clone()
+            wanted[best] = ~gates[best]
+        gates = wanted
+    units, radii = torch.zeros_like(pull), torch.zeros_like(pull[:, 0])
+    while True:
+        for i in range(rows):
+            norm = pull[i].norm()
+            if radii[i] == 0 and norm > 0:  # a row without a direction, and with something that pulls it
+                toward = pull[i] @ units.sum(dim=0) / norm
+                if norm**2 / (4 * l2_weight) + similarity_weight / rows * (1 + 2 * toward) >= 0:
+                    units[i], radii[i] = pull[i] / norm, norm / (2 * l2_weight)
+        for _ in range(50):
+            for i in range(rows):
+                direction = radii[i] * pull[i] + pair * (units.sum(dim=0) - units[i])
+                norm = direction.norm()
+                along = direction @ pull[i] / norm if norm > 0 else norm
+                if along > 0:  # a row is never shrunk to nothing: Sim jumps there
+                    units[i], radii[i] = direction / norm, along / (2 * l2_weight)
+            total = units.sum(dim=0)
+            turn = torch.where(radii > 0, pair / torch.where(radii > 0, radii, 1), 0)[:, None]
+            aligned = (units @ total)[:, None]
+            gradient = pull - 2 * l2_weight * radii[:, None] * units + turn * (total - aligned * units)
+            if gradient.norm() <= tolerance * pull.norm():
+                break
+        inputs = radii[:, None] * units
+        yield inputs
+        wanted = gates_of(inputs)
+        if torch.equal(wanted, gates):
+            return
+        gates = wanted
+        pull = torch.einsum("c,cnd->nd", target * gates, weight)
+
+
+def optimize_ccp(
+    target: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    begin: Tensor,
+    end: Tensor,
+    activation: str,
+    tolerance: float,
+    l2_weight: float,
+    similarity_weight: float,
+) -> tuple[Tensor, Tensor]:
+    """Returns the stationary points of `objective` that `ccp_iterates` ends at, and their gates.
+
+    Args:
+        target: (B, C) activations `a`.
+        weights: one first layer, (C, D, K).
+        biases: its (C,).
+        begin: (B,) int64, first row of each receptive field that lies inside the sentence frame.
+        end: (B,) int64, one past the last.
+        activation: "relu" or "identity".
+        tolerance: as `ccp_iterates`.
+        l2_weight: lambda1, more than 0.
+        similarity_weight: lambda2.
+
+    Returns:
+        Inputs (B, K, D), zero outside [begin, end), and gates (B, C) as those of `optimize_adam`.
+    """
+    filters = weights[0].transpose(1, 2)  # (C, K, D)
+    inputs = target.new_zeros(len(target), *filters.shape[1:])
+    for problem, (first, last) in enumerate(zip(begin.tolist(), end.tolist(), strict=True)):
+        iterates = ccp_iterates(
+            target[problem], filters[:, first:last], biases[0], activation, tolerance, l2_weight, similarity_weight
+        )
+        for inputs[problem, first:last] in iterates:
+            pass
+    gates = (pre_activations(inputs, weights, biases, begin, end, activation) > 0) & (target != 0)
+    return inputs, gates
+
+
+def optimize_per_channel(optima: Tensor, target: Tensor) -> Tensor:
+    """Returns sum_k a_k X_k (B, R, D) for channel optima (C, R, D) and activations (B, C) (Eq. 4)."""
+    return sum(
+        (target[:, k, None, None] * optima[k] for k in range(len(optima))),
+        start=target.new_zeros(len(target), *optima.shape[1:]),
+    )
 
 
 def overall_input(optimum: Tensor, begin: Tensor, end: Tensor) -> Tensor:

@@ -133,6 +133,17 @@ def optimization_problems(draw: st.DrawFn, most_layers: int = 3) -> Optimization
     return OptimizationProblem(target, stack, start, begin, end, settings)
 
 
+@st.composite
+def ccp_problems(draw: st.DrawFn) -> OptimizationProblem:
+    """Draws first-layer problems that CCP takes; of their settings, lambda1 and lambda2 matter."""
+    problem = draw(optimization_problems(most_layers=1))
+    problem.stack.activation = draw(st.sampled_from(["relu", "relu", "identity"]))
+    if problem.stack.activation == "relu":
+        problem.target = problem.target.abs()
+    problem.settings = (draw(st.sampled_from([0.004, 0.3])), draw(st.sampled_from([0.0, 0.02, 1.0])))
+    return problem
+
+
 @dataclass
 class SearchProblem:
     queries: Tensor

@@ -15,6 +15,7 @@ from problems import (
     SaliencyProblem,
     SearchProblem,
     Stack,
+    ccp_problems,
     optimization_problems,
     saliency_problems,
     search_problems,
@@ -104,6 +105,83 @@ def test_optimize_adam_keeps_the_exact_trajectory_for_300_steps(device: str, cha
     assert (evaluations < 0.3 * 300 * active).all()
 
 
+def ccp_results(device: str, problem: OptimizationProblem, most: int = 1000) -> list[torch.Tensor]:
+    target, weights, biases, _, begin, end, activation, l2_weight, similarity_weight = problem.arguments(device)
+    settings = (activation, most, 1e-5, l2_weight, similarity_weight)
+    return [each.cpu() for each in ops.optimize_ccp(target, weights, biases, begin, end, *settings)]
+
+
+def double_objective(problem: OptimizationProblem, inputs: torch.Tensor) -> torch.Tensor:
+    target, weights, biases, _, begin, end, activation, l2_weight, similarity_weight = problem.reference_arguments()
+    weightings = (l2_weight, similarity_weight)
+    return reference.objective(inputs.double(), target, weights, biases, begin, end, activation, *weightings)
+
+
+@given(ccp_problems())
+def test_optimize_ccp_agrees_with_the_reference(device: str, problem: OptimizationProblem):
+    optimum, gates, iterations, residual = ccp_results(device, problem)
+    target, weights, biases, _, begin, end, activation, l2_weight, similarity_weight = problem.reference_arguments()
+    expected, expected_gates = reference.optimize_ccp(
+        target, weights, biases, begin, end, activation, 1e-9, l2_weight, similarity_weight
+    )
+    assert relative_error(optimum, expected, smallest_norm=1e-3) < 1e-4
+    assert torch.equal(gates, expected_gates)
+    assert (iterations >= 1).all()
+    # Where Sim is worth more than a row's own pull it would shrink the row towards a zero at which it jumps: no
+    # maximum is attained and the residual says so. Everywhere else the point is stationary.
+    place = torch.arange(expected.shape[1])
+    exists = (place >= problem.begin[:, None]) & (place < problem.end[:, None])
+    worth = l2_weight * expected.norm(dim=2) ** 2
+    attained = ((worth > 4 * similarity_weight) | ~exists).all(dim=1)
+    assert (residual[attained] < 1e-4).all()
+
+
+@given(ccp_problems())
+def test_ccp_never_lowers_the_objective(problem: OptimizationProblem):
+    target, weights, biases, _, begin, end, activation, l2_weight, similarity_weight = problem.reference_arguments()
+    filters = weights[0].transpose(1, 2)
+    for i, (first, last) in enumerate(zip(begin.tolist(), end.tolist(), strict=True)):
+        reached = -torch.inf
+        for inputs in reference.ccp_iterates(
+            target[i], filters[:, first:last], biases[0], activation, 1e-9, l2_weight, similarity_weight
+        ):
+            whole = torch.zeros(1, *filters.shape[1:], dtype=torch.float64)
+            whole[0, first:last] = inputs
+            value = reference.objective(
+                whole,
+                target[i : i + 1],
+                weights,
+                biases,
+                begin[i : i + 1],
+                end[i : i + 1],
+                activation,
+                l2_weight,
+                similarity_weight,
+            ).item()
+            assert value >= reached - 1e-9 * abs(value)
+            reached = value
+
+
+@given(ccp_problems())
+def test_ccp_is_stationary_and_no_worse_for_more_iterations(device: str, problem: OptimizationProblem):
+    optimum, _, iterations, _ = ccp_results(device, problem)
+    best = double_objective(problem, optimum)
+    # Sim, which the first iterations leave out, is worth lambda2 N at most.
+    slack = problem.settings[1] * (problem.end - problem.begin)
+    for most in (1, 2, 3):
+        earlier = double_objective(problem, ccp_results(device, problem, most)[0])
+        assert (best >= earlier - slack - 1e-5 * earlier.abs()).all()
+    variable = optimum.double().requires_grad_()
+    double_objective(problem, variable).sum().backward()
+    place = torch.arange(variable.shape[1])
+    exists = (place >= problem.begin[:, None]) & (place < problem.end[:, None])
+    moving = exists & (variable.detach().norm(dim=2) > 1e-3)
+    gradient = (variable.grad * moving[..., None]).flatten(1).norm(dim=1)
+    scale = 2 * problem.settings[0] * variable.detach().flatten(1).norm(dim=1)
+    assert (gradient <= 1e-3 * scale + 1e-6).all()
+    assert (iterations < 1000).all()
+
+
 @given(search_problems())
 def test_cosine_topk_agrees_with_the_reference(device: str, problem: SearchProblem):
     arguments = [each.to(device) for each in (problem.queries, problem.vocabulary, problem.inverse_norms)]
@@ -158,6 +236,8 @@ def every_result(device: str, rows: slice) -> list[torch.Tensor]:
     adam = problem.settings
     results += ops.optimize_adam(shallow[0], weights, biases, shallow[1], *shallow_edges, "relu", *adam)
     results += ops.optimize_adam(deep_target, deep_weights, deep_biases, deep_start, *edges, "relu", *adam)
+    shallow_layer = (weights, biases, *shallow_edges, "relu", 100, 1e-5, 0.004, 0.02)
+    results += ops.optimize_ccp(shallow[0], *shallow_layer)
     results += ops.cosine_topk(embedded[:, 0].contiguous(), vocabulary, 1 / vocabulary.norm(dim=1), 5)
     return results
 
@@ -221,6 +301,12 @@ def test_operators_pass_opcheck(device: str):
         test_utils=["test_schema", "test_faketensor"],
     )
     weights, biases = problem.stack.move(device)
+    edges = problem.begin.to(device), problem.end.to(device)
+    torch.library.opcheck(
+        torch.ops.fastinterp.optimize_ccp.default,
+        (problem.arguments(device)[0], weights, biases, *edges, "relu", 100, 1e-5, 0.004, 0.02),
+        test_utils=["test_schema", "test_faketensor"],
+    )
     embedded = torch.randn(2, 6, 300, device=device)
     head = torch.randn(2, 9, device=device), torch.zeros(2, device=device)
     torch.library.opcheck(

@@ -58,6 +58,65 @@ def test_starts_are_xavier_uniform_and_depend_on_seed_and_key_alone(model: ConvT
     assert float(correlation.abs().max()) < 0.1
 
 
+@pytest.mark.parametrize("solver", ["adam", "ccp"])
+def test_per_channel_is_the_weighted_sum_of_the_channels_own_optima(model: ConvTextModel, solver: str):
+    activations = torch.rand(5, 6, generator=torch.Generator().manual_seed(0))
+    activations[0] = 0
+    begin, end = torch.tensor([0, 1, 0, 1, 0]), torch.tensor([3, 3, 2, 3, 3])
+    config = OptimizationConfig(steps=30, learning_rate=0.01, solver=solver)
+    alone = [
+        optimize_inputs(model, torch.eye(6), 0, torch.full((6,), b), torch.full((6,), e), config=config).inputs
+        for b, e in zip(begin.tolist(), end.tolist(), strict=True)
+    ]
+    expected = torch.cat(
+        [
+            reference.optimize_per_channel(optima.double(), row[None].double())
+            for optima, row in zip(alone, activations, strict=True)
+        ]
+    )
+    config = OptimizationConfig(steps=30, learning_rate=0.01, solver=solver, objective="per-channel")
+    found = optimize_inputs(model, activations, 0, begin, end, config=config)
+    torch.testing.assert_close(found.inputs.double(), expected, rtol=1e-4, atol=1e-5)
+    weights, biases = model.convolution_weights(0)
+    reached = reference.pre_activations(found.inputs, weights, biases, begin, end, "relu")
+    assert torch.equal(found.gates, (reached > 0) & (activations != 0))
+
+
+def test_channel_optima_are_kept_until_the_model_changes():
+    model, config = small_model(3), OptimizationConfig(steps=3, objective="per-channel")
+    activations = torch.rand(2, 6)
+    before = optimize_inputs(model, activations, config=config).inputs
+    assert torch.equal(optimize_inputs(model, activations, config=config).inputs, before)
+    with torch.no_grad():
+        model.convolutions[0].weight *= -3
+    assert not torch.equal(optimize_inputs(model, activations, config=config).inputs, before)
+
+
+def test_ccp_reports_a_stationary_point_and_beats_adam(model: ConvTextModel):
+    activations = torch.rand(20, 6, generator=torch.Generator().manual_seed(1))
+    found = optimize_inputs(model, activations, config=OptimizationConfig(solver="ccp"))
+    assert (found.residual <= 1e-5).all()
+    assert (found.iterations < 100).all()
+    adam = optimize_inputs(model, activations, config=OptimizationConfig(steps=3000, learning_rate=0.0366))
+    weights, biases = model.convolution_weights(0)
+    begin, end = torch.zeros(20, dtype=torch.int64), torch.full((20,), 3)
+    values = [
+        reference.objective(each.inputs, activations, weights, biases, begin, end, "relu", 0.004, 0.02)
+        for each in (found, adam)
+    ]
+    assert (values[0] >= values[1] - 1e-4 * values[1].abs()).float().mean() >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("layer", "activation", "l2_weight"), [(1, "relu", 0.004), (0, "tanh", 0.004), (0, "relu", 0.0)]
+)
+def test_ccp_says_what_it_needs(layer: int, activation: str, l2_weight: float):
+    model = small_model(activation=activation)
+    config = OptimizationConfig(solver="ccp", l2_weight=l2_weight)
+    with pytest.raises(ValueError, match="solver: ccp needs layer 0"):
+        optimize_inputs(model, torch.rand(1, model.config.channels[layer]), layer, config=config)
+
+
 def test_no_problems_give_no_optima(model: ConvTextModel):
     found = optimize_inputs(model, torch.zeros(0, 6))
     assert found.inputs.shape == (0, 3, 7)
@@ -74,6 +133,8 @@ def test_no_problems_give_no_optima(model: ConvTextModel):
         ("beta1", 1),
         ("beta2", -0.1),
         ("epsilon", 0),
+        ("solver", "sgd"),
+        ("objective", "both"),
         ("learning_rate", float("nan")),
     ],
 )

@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include "packed_stack.h"
+#include "problems.h"
 
 #define FASTINTERP_KERNEL "optimize_kernel.inl"
 #include "for_each_isa.h"
@@ -22,22 +23,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
   const ConvStack stack = check_stack(weights, biases, std::string(activation), start.size(2));
   const int64_t problems = target.size(0), field = stack.field(stack.size() - 1), width = start.size(2);
   const int64_t channels = stack.layers.back().out_channels;
-  TORCH_CHECK_VALUE(target.size(1) == channels, "target: expected ", channels, " channels, got ", target.size(1));
+  check_problems(stack, target, begin, end);
   TORCH_CHECK_VALUE(start.size(0) == problems && start.size(1) == field, "start: expected shape (", problems, ", ",
                     field, ", D), got ", start.sizes());
-  for (const at::Tensor* edge : {&begin, &end})
-    TORCH_CHECK_VALUE(
-        edge->scalar_type() == at::kLong && edge->dim() == 1 && edge->size(0) == problems && edge->is_contiguous(),
-        "begin, end: expected contiguous int64 of shape (", problems, ")");
   TORCH_CHECK_VALUE(steps >= 0, "steps: expected at least 0, got ", steps);
   TORCH_CHECK_VALUE(epsilon > 0, "epsilon: expected more than 0, got ", epsilon);
-  const int64_t center = stack.center(stack.size() - 1);
   const int64_t* begins = begin.const_data_ptr<int64_t>();
   const int64_t* ends = end.const_data_ptr<int64_t>();
-  for (int64_t b = 0; b < problems; ++b)
-    TORCH_CHECK_VALUE(0 <= begins[b] && begins[b] <= center && center < ends[b] && ends[b] <= field,
-                      "begin, end: problem ", b, " has rows [", begins[b], ", ", ends[b], "), expected rows of [0, ",
-                      field, ") that hold the location itself, row ", center);
 
   at::Tensor optimum = at::zeros_like(start);
   at::Tensor gates = at::zeros({problems, channels}, start.options().dtype(at::kBool));
