@@ -11,7 +11,7 @@ from fastinterp import ConvTextModel, ModelConfig, OptimizationConfig, TrainingC
 from fastinterp.datasets import Corpus
 from fastinterp.downloads import cache_folder
 from fastinterp.optimization import field_edges, random_starts
-from fastinterp.saliency import saliency, select_locations
+from fastinterp.saliency import explain_locations
 from fastinterp.vectors import DEFAULT_VECTORS
 from fastinterp.workflow import train_on_corpus
 
@@ -38,18 +38,17 @@ def corpus(name: str) -> Corpus:
 def problems(model: ConvTextModel, name: str, count: int, layer: int = 0, steps: int = 1000) -> tuple[Any, ...]:
     """Returns the arguments of `optimize_adam` for the first `count` of the test sentences' locations (m = 3)."""
     ids = model.encode(load_corpus(name).test.texts[: count // 3 + 1])
-    found = saliency(model, ids, layer)
-    chosen = select_locations(model, ids, found.scores, layer, 3)
-    sentence, location = chosen.sentence[:count], chosen.location[:count]
+    _, chosen, activations = explain_locations(model, ids, layer, 3)
+    location = chosen.location[:count]
     begin, end = field_edges(model, layer, location)
     before, after = model.config.receptive_field(layer)
     weights, biases = model.convolution_weights(layer)
     config = OPTIMIZATION[name]
     return (
-        found.activations[sentence, location].contiguous(),
+        activations[:count].contiguous(),
         weights,
         biases,
-        random_starts(model, torch.arange(len(sentence)), before + after + 1, config.seed),
+        random_starts(model, torch.arange(len(location)), before + after + 1, config.seed),
         begin,
         end,
         model.config.activation,

@@ -11,7 +11,7 @@ from torch import Tensor
 from fastinterp.model import ConvTextModel
 from fastinterp.neighbors import nearest_words
 from fastinterp.optimization import OptimizationConfig, field_edges, mix, optimize_inputs
-from fastinterp.saliency import saliency, select_locations, token_ids
+from fastinterp.saliency import explain_locations, token_ids
 from fastinterp.text import tokenize
 
 # Bounds the memory for activations; results do not depend on it.
@@ -137,12 +137,11 @@ def _interpret_batch(
     config: OptimizationConfig,
 ) -> list[Interpretation]:
     ids = token_ids(model, sentences)
-    found = saliency(model, ids, layer)
-    chosen = select_locations(model, ids, found.scores, layer, locations)
+    found, chosen, activations = explain_locations(model, ids, layer, locations)
     begin, end = field_edges(model, layer, chosen.location)
     optimized = optimize_inputs(
         model,
-        found.activations[chosen.sentence, chosen.location],
+        activations,
         layer,
         begin,
         end,

@@ -18,16 +18,31 @@ _operators = torch.ops.fastinterp
 
 def saliency(
     embedded: Tensor,
+    lengths: Tensor,
+    frame: int,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     class_weight: Tensor,
     class_bias: Tensor,
     activation: str,
     layer: int,
+    keep_activations: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns (scores (B, L), class scores (B, classes), activations (B, L, C)); see `reference.saliency`."""
+    """Returns (scores (B, L), class scores (B, classes), activations (B, L, C)); see `reference.saliency`.
+
+    Without `keep_activations` the activations are (0, L, C). A location that sees no token costs a copy.
+    """
     scores, class_scores, activations = _operators.saliency(
-        embedded, weights, biases, class_weight, class_bias, activation, layer
+        embedded,
+        lengths,
+        frame,
+        weights,
+        biases,
+        class_weight,
+        class_bias,
+        activation,
+        layer,
+        keep_activations,
     )
     return scores, class_scores, activations
 
@@ -111,12 +126,12 @@ def cosine_topk(queries: Tensor, vocabulary: Tensor, inverse_norms: Tensor, k: i
 
 
 @torch.library.register_fake("fastinterp::saliency")
-def _(embedded, weights, biases, class_weight, class_bias, activation, layer):  # type: ignore[no-untyped-def]
-    sentences, length, _ = embedded.shape
+def _(embedded, lengths, frame, weights, biases, class_weight, class_bias, activation, layer, keep_activations):  # type: ignore[no-untyped-def]
+    sentences = embedded.shape[0]
     return (
-        embedded.new_empty(sentences, length),
+        embedded.new_empty(sentences, frame),
         embedded.new_empty(sentences, class_weight.shape[0]),
-        embedded.new_empty(sentences, length, weights[layer].shape[0]),
+        embedded.new_empty(sentences if keep_activations else 0, frame, weights[layer].shape[0]),
     )
 
 

@@ -30,6 +30,8 @@ def _convolve(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def saliency(
     embedded: Tensor,
+    lengths: Tensor,
+    frame: int,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     class_weight: Tensor,
@@ -40,7 +42,9 @@ def saliency(
     """Returns the saliency of every location of one layer for the predicted class (Eq. 1-3).
 
     Args:
-        embedded: (B, L, D) word vectors of B sentences.
+        embedded: (B, T, D) word vectors of B sentences.
+        lengths: (B,) int64, tokens of each sentence, 0 to T; what stands beyond them is ignored.
+        frame: L, at least T; the positions without a token are padding, whose vector is 0.
         weights: per layer (C_out, C_in, K).
         biases: per layer (C_out,).
         class_weight: (classes, C_last) of the linear layer.
@@ -52,7 +56,9 @@ def saliency(
         Scores (B, L), class scores before softmax (B, classes) and activations of the layer (B, L, C).
     """
     with torch.enable_grad():
-        hidden = embedded.detach().requires_grad_()
+        places = torch.arange(embedded.shape[1])
+        tokens = embedded.detach() * (places < lengths[:, None])[..., None]
+        hidden = functional.pad(tokens, (0, 0, 0, frame - embedded.shape[1])).requires_grad_()
         for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             hidden = ACTIVATIONS[activation](_convolve(hidden, weight, bias))
             if index == layer:

@@ -20,12 +20,10 @@ class Saliency:
     Attributes:
         scores: (B, L) float32, Score_i of every location for the predicted class.
         class_scores: (B, classes) float32, before softmax.
-        activations: (B, L, C) float32 of the layer, after the activation function.
     """
 
     scores: Tensor
     class_scores: Tensor
-    activations: Tensor
 
 
 def token_ids(model: ConvTextModel, sentences: Sequence[str] | Tensor) -> Tensor:
@@ -44,6 +42,8 @@ def token_ids(model: ConvTextModel, sentences: Sequence[str] | Tensor) -> Tensor
             )
         if sentences.numel() and (sentences.min() < 0 or sentences.max() >= size):
             raise ValueError(f"sentences: expected ids 0 to {size - 1}")
+        if ((sentences[:, 1:] != PAD) & (sentences[:, :-1] == PAD)).any():
+            raise ValueError("sentences: expected padding behind the tokens, got a token behind padding")
         return sentences
     if isinstance(sentences, str):
         raise TypeError("sentences: expected a list of strings, got one string")
@@ -68,18 +68,38 @@ def saliency(model: ConvTextModel, sentences: Sequence[str] | Tensor, layer: int
         TypeError: `sentences` is a single string.
     """
     ids = token_ids(model, sentences)
+    parts = [_explain(model, batch, layer, keep_activations=False)[0] for batch in ids.split(_batch_size(model, layer))]
+    return _join(parts)
+
+
+def _batch_size(model: ConvTextModel, layer: int) -> int:
+    """How many sentences keep word vectors and activations of a batch below 64 MiB."""
+    config = model.config
+    floats = config.length * (config.embedding_dimension + config.channels[config.check_layer(layer)])
+    return max(1, (1 << 24) // floats)
+
+
+def _explain(model: ConvTextModel, ids: Tensor, layer: int, keep_activations: bool) -> tuple[Saliency, Tensor]:
     weights, biases = model.convolution_weights(model.config.layers - 1)
-    model.config.check_layer(layer)
+    lengths = (ids != PAD).sum(dim=1)
+    longest = int(lengths.max()) if len(ids) else 0
     scores, class_scores, activations = ops.saliency(
-        model.embedding.weight.detach()[ids],
+        model.embedding.weight.detach()[ids[:, :longest]],
+        lengths,
+        model.config.length,
         weights,
         biases,
         model.linear.weight.detach(),
         model.linear.bias.detach(),
         model.config.activation,
         layer,
+        keep_activations,
     )
-    return Saliency(scores, class_scores, activations)
+    return Saliency(scores, class_scores), activations
+
+
+def _join(parts: list[Saliency]) -> Saliency:
+    return Saliency(torch.cat([part.scores for part in parts]), torch.cat([part.class_scores for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -93,6 +113,32 @@ class Selection:
 
     sentence: Tensor
     location: Tensor
+
+
+def explain_locations(
+    model: ConvTextModel, ids: Tensor, layer: int, locations: int
+) -> tuple[Saliency, Selection, Tensor]:
+    """Returns the saliency of every location, the selected ones, and the activations (N, C) of those alone.
+
+    Args:
+        model: the classifier.
+        ids: (B, L) int64; padding only behind the tokens.
+        layer: index of the convolution.
+        locations: m, at most L.
+
+    Raises:
+        ValueError: no such layer, or m is not between 1 and L.
+    """
+    size = _batch_size(model, layer)
+    saliencies, sentences, places, activations = [], [], [], []
+    for first, batch in enumerate(ids.split(size)):
+        found, hidden = _explain(model, batch, layer, keep_activations=True)
+        chosen = select_locations(model, batch, found.scores, layer, locations)
+        saliencies.append(found)
+        sentences.append(chosen.sentence + first * size)
+        places.append(chosen.location)
+        activations.append(hidden[chosen.sentence, chosen.location])
+    return _join(saliencies), Selection(torch.cat(sentences), torch.cat(places)), torch.cat(activations)
 
 
 def select_locations(model: ConvTextModel, ids: Tensor, scores: Tensor, layer: int, locations: int) -> Selection:

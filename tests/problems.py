@@ -57,6 +57,8 @@ def stacks(draw: st.DrawFn, most_layers: int = 3) -> tuple[Stack, torch.Generato
 @dataclass
 class SaliencyProblem:
     embedded: Tensor
+    lengths: Tensor
+    frame: int
     stack: Stack
     class_weight: Tensor
     class_bias: Tensor
@@ -65,12 +67,14 @@ class SaliencyProblem:
     def arguments(self, device: str = "cpu") -> tuple[object, ...]:
         weights, biases = self.stack.move(device)
         head = (self.class_weight.to(device), self.class_bias.to(device))
-        return (self.embedded.to(device), weights, biases, *head, self.stack.activation, self.layer)
+        text = (self.embedded.to(device), self.lengths.to(device), self.frame)
+        return (*text, weights, biases, *head, self.stack.activation, self.layer, True)
 
     def reference_arguments(self) -> tuple[object, ...]:
         head = (double(self.class_weight), double(self.class_bias))
         stack = (double(self.stack.weights), double(self.stack.biases))
-        return (double(self.embedded), *stack, *head, self.stack.activation, self.layer)
+        text = (double(self.embedded), self.lengths, self.frame)
+        return (*text, *stack, *head, self.stack.activation, self.layer)
 
 
 @st.composite
@@ -78,12 +82,14 @@ def saliency_problems(draw: st.DrawFn) -> SaliencyProblem:
     stack, generator, width = draw(stacks())
     batch, length = draw(st.integers(0, 5)), draw(st.integers(1, 40))
     embedded = torch.randn(batch, length, width, generator=generator)
-    for sentence in embedded:  # real words first, then padding; an empty sentence is all padding
-        sentence[draw(st.integers(0, length)) :] = 0
+    lengths = torch.tensor([draw(st.integers(0, length)) for _ in range(batch)], dtype=torch.int64)
+    frame = length + draw(st.sampled_from([0, 1, 7, 30]))
     classes = draw(st.integers(1, 4))
     class_weight = torch.randn(classes, stack.weights[-1].shape[0], generator=generator)
     layer = draw(st.integers(0, len(stack.weights) - 1))
-    return SaliencyProblem(embedded, stack, class_weight, torch.randn(classes, generator=generator), layer)
+    return SaliencyProblem(
+        embedded, lengths, frame, stack, class_weight, torch.randn(classes, generator=generator), layer
+    )
 
 
 @dataclass

@@ -19,6 +19,8 @@ def full_frame_scores(model: ConvTextModel, ids: torch.Tensor) -> torch.Tensor:
     weights, biases = model.convolution_weights(model.config.layers - 1)
     _, scores, _ = reference.saliency(
         functional.embedding(ids, model.embedding.weight.detach()).double(),
+        (ids != 0).sum(dim=1),
+        ids.shape[1],
         [weight.double() for weight in weights],
         [bias.double() for bias in biases],
         model.linear.weight.detach().double(),

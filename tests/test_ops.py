@@ -58,13 +58,16 @@ def test_saliency_of_padding_is_that_of_the_first_location_that_ties(device: str
     # x = 0 everywhere, so A = relu(bias) = 2 at all four locations; the first is called the maximum, S = 3 * 2.
     ones = torch.ones(1, 1, 3, device=device)
     scores, classes, _ = ops.saliency(
-        torch.zeros(1, 4, 1, device=device),
+        torch.zeros(1, 0, 1, device=device),
+        torch.zeros(1, dtype=torch.int64, device=device),
+        4,
         [ones],
         [torch.tensor([2.0], device=device)],
         torch.tensor([[3.0]], device=device),
         torch.zeros(1, device=device),
         "relu",
         0,
+        False,
     )
     assert scores.tolist() == [[6, 0, 0, 0]]
     assert classes.tolist() == [[6]]
@@ -219,6 +222,7 @@ def every_result(device: str, rows: slice) -> list[torch.Tensor]:
     deep_weights = [weights[0], (torch.randn(7, 33, 3, generator=generator) * 0.2).to(device)]
     deep_biases = [biases[0], torch.randn(7, generator=generator).to(device)]
     embedded = torch.randn(9, 21, 300, generator=generator).to(device)[rows].contiguous()
+    tokens = torch.tensor([21, 0, 5, 1, 20, 13, 2, 9, 21], device=device)[rows].contiguous()
     head = torch.randn(2, 7, generator=generator).to(device), torch.zeros(2, device=device)
     deep_target = torch.rand(9, 7, generator=generator).to(device)[rows].contiguous()
     deep_start = (torch.rand(9, 7, 300, generator=generator) * 0.2).to(device)[rows].contiguous()
@@ -232,7 +236,7 @@ def every_result(device: str, rows: slice) -> list[torch.Tensor]:
     vocabulary = torch.randn(501, 300, generator=generator).to(device)
     results: list[torch.Tensor] = []
     for layer in (0, 1):
-        results += ops.saliency(embedded, deep_weights, deep_biases, *head, "relu", layer)
+        results += ops.saliency(embedded, tokens, 25, deep_weights, deep_biases, *head, "relu", layer, True)
     adam = problem.settings
     results += ops.optimize_adam(shallow[0], weights, biases, shallow[1], *shallow_edges, "relu", *adam)
     results += ops.optimize_adam(deep_target, deep_weights, deep_biases, deep_start, *edges, "relu", *adam)
@@ -311,7 +315,7 @@ def test_operators_pass_opcheck(device: str):
     head = torch.randn(2, 9, device=device), torch.zeros(2, device=device)
     torch.library.opcheck(
         torch.ops.fastinterp.saliency.default,
-        (embedded, weights, biases, *head, "relu", 0),
+        (embedded, problem.begin.to(device) + 1, 9, weights, biases, *head, "relu", 0, True),
         test_utils=["test_schema", "test_faketensor"],
     )
     torch.library.opcheck(
@@ -347,25 +351,35 @@ def test_optimize_adam_names_the_bad_argument(device: str, case: str):
 
 
 @pytest.mark.parametrize(
-    ("layer", "classes", "message"),
+    ("change", "message"),
     [
-        (1, (2, 9), "layer: expected 0 to 0, got 1"),
-        (-1, (2, 9), "layer"),
-        (0, (2, 8), "class_weight: expected shape"),
+        ({"layer": 1}, "layer: expected 0 to 0, got 1"),
+        ({"layer": -1}, "layer: expected 0 to 0, got -1"),
+        ({"class_weight": torch.zeros(2, 8)}, "class_weight: expected shape"),
+        ({"class_bias": torch.zeros(3)}, "class_bias: expected 2 values, got 3"),
+        ({"frame": 3}, "frame: expected at least 4, got 3"),
+        ({"lengths": torch.tensor([5])}, "lengths: expected 0 to 4, got 5"),
+        ({"lengths": torch.tensor([1, 1])}, "lengths: expected contiguous int64"),
     ],
 )
-def test_saliency_names_the_bad_argument(device: str, layer: int, classes: tuple[int, int], message: str):
+def test_saliency_names_the_bad_argument(device: str, change: dict, message: str):
     weights, biases = paper_problems(1, 9, 1).stack.move(device)
+    arguments = {
+        "embedded": torch.zeros(1, 4, 300),
+        "lengths": torch.tensor([4]),
+        "frame": 6,
+        "weights": weights,
+        "biases": biases,
+        "class_weight": torch.zeros(2, 9),
+        "class_bias": torch.zeros(2),
+        "activation": "relu",
+        "layer": 0,
+        "keep_activations": False,
+        **change,
+    }
+    arguments = {name: each.to(device) if hasattr(each, "to") else each for name, each in arguments.items()}
     with pytest.raises(ValueError, match=message):
-        ops.saliency(
-            torch.zeros(1, 4, 300, device=device),
-            weights,
-            biases,
-            torch.zeros(classes, device=device),
-            torch.zeros(2, device=device),
-            "relu",
-            layer,
-        )
+        ops.saliency(**arguments)
 
 
 @pytest.mark.parametrize("k", [0, 4])

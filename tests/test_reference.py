@@ -11,6 +11,7 @@ from problems import OptimizationProblem, optimization_problems
 from fastinterp import reference
 
 ONE_SENTENCE = torch.tensor([[[1.0], [3.0], [2.0]]], dtype=torch.float64)
+THREE = torch.tensor([3])
 
 
 def column(*values: float) -> torch.Tensor:
@@ -21,6 +22,8 @@ def test_saliency_of_one_layer_by_hand():
     # A = relu(2x) = (2, 6, 4); the maximum 6 stands at location 1; S = (6, -6), so class 0 and w = (0, 1, 0).
     scores, classes, activations = reference.saliency(
         ONE_SENTENCE,
+        THREE,
+        3,
         [column(2).view(1, 1, 1)],
         [column(0)],
         column(1, -1).view(2, 1),
@@ -38,6 +41,8 @@ def test_saliency_through_two_layers_by_hand():
     # Only A_0[1] reaches it inside the frame, with weight 1: w = (0, 3, 0), Score = (0, 6, 0).
     scores, classes, _ = reference.saliency(
         torch.tensor([[[1.0], [2.0], [-1.0]]], dtype=torch.float64),
+        THREE,
+        3,
         [column(1).view(1, 1, 1), column(1, 0, -1).view(1, 1, 3)],
         [column(0), column(0)],
         column(3, 1).view(2, 1),
@@ -53,6 +58,8 @@ def test_an_even_kernel_pads_one_more_on_the_right():
     # z[i] = x[i] + 10 x[i+1], with zero beyond the end.
     _, _, activations = reference.saliency(
         ONE_SENTENCE,
+        THREE,
+        3,
         [column(1, 10).view(1, 1, 2)],
         [column(0)],
         column(1).view(1, 1),

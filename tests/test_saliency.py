@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from conftest import small_model
 
 from fastinterp import ConvTextModel, reference, saliency
-from fastinterp.saliency import select_locations
+from fastinterp.saliency import explain_locations, select_locations
 
 
 def test_scores_are_those_of_the_reference(model: ConvTextModel):
@@ -14,8 +16,10 @@ def test_scores_are_those_of_the_reference(model: ConvTextModel):
     weights, biases = model.convolution_weights(1)
     for layer in (0, 1):
         found = saliency(model.train(), sentences, layer)  # dropout must not show
-        expected, classes, activations = reference.saliency(
+        expected, classes, _ = reference.saliency(
             model.embedding(ids).detach(),
+            (ids != 0).sum(dim=1),
+            9,
             weights,
             biases,
             model.linear.weight.detach(),
@@ -25,7 +29,24 @@ def test_scores_are_those_of_the_reference(model: ConvTextModel):
         )
         torch.testing.assert_close(found.scores, expected, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(found.class_scores, classes, rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(found.activations, activations, rtol=1e-4, atol=1e-6)
+
+
+def test_selected_activations_are_those_of_the_whole_layer(model: ConvTextModel, monkeypatch: pytest.MonkeyPatch):
+    sentences = ["a good film", "dull", "", "the slow actor"]
+    ids = model.encode(sentences)
+    found, chosen, activations = explain_locations(model, ids, 1, 3)
+    hidden = model.embedding(ids).transpose(1, 2)
+    for convolution, kernel in zip(model.convolutions, (3, 4), strict=True):
+        hidden = convolution(hidden)[..., 1 - kernel % 2 :].relu()
+    expected = hidden.transpose(1, 2)[chosen.sentence, chosen.location]
+    torch.testing.assert_close(activations, expected.detach(), rtol=1e-4, atol=1e-6)
+    # Batches of one sentence give the same.
+    monkeypatch.setattr(sys.modules["fastinterp.saliency"], "_batch_size", lambda model, layer: 1)
+    again, chosen_again, activations_again = explain_locations(model, ids, 1, 3)
+    assert torch.equal(again.scores, found.scores)
+    assert torch.equal(chosen_again.sentence, chosen.sentence)
+    assert torch.equal(chosen_again.location, chosen.location)
+    assert torch.equal(activations_again, activations)
 
 
 def test_class_scores_are_those_of_the_model(model: ConvTextModel):
@@ -57,6 +78,7 @@ def test_ties_go_to_the_lower_location():
         (torch.zeros(2, 3, dtype=torch.int64), ValueError, r"int64 ids of shape \(B, 9\)"),
         (torch.zeros(2, 9), ValueError, "expected int64 ids"),
         (torch.full((1, 9), 99), ValueError, "expected ids 0 to 13"),
+        (torch.tensor([[2, 0, 2, 0, 0, 0, 0, 0, 0]]), ValueError, "expected padding behind the tokens"),
     ],
 )
 def test_bad_sentences_are_named(model: ConvTextModel, sentences, kind, message: str):

@@ -13,17 +13,26 @@
 namespace fastinterp {
 namespace {
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> saliency(const at::Tensor& embedded, at::TensorList weights,
-                                                        at::TensorList biases, const at::Tensor& class_weight,
-                                                        const at::Tensor& class_bias, c10::string_view activation,
-                                                        int64_t layer) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> saliency(const at::Tensor& embedded, const at::Tensor& lengths,
+                                                        int64_t frame, at::TensorList weights, at::TensorList biases,
+                                                        const at::Tensor& class_weight, const at::Tensor& class_bias,
+                                                        c10::string_view activation, int64_t layer,
+                                                        bool keep_activations) {
   check_floats(embedded, "embedded", 3);
   check_floats(class_weight, "class_weight", 2);
   check_floats(class_bias, "class_bias", 1);
   const ConvStack stack = check_stack(weights, biases, std::string(activation), embedded.size(2));
-  const int64_t sentences = embedded.size(0), length = embedded.size(1), width = embedded.size(2);
+  const int64_t sentences = embedded.size(0), positions = embedded.size(1), width = embedded.size(2);
   const int64_t classes = class_weight.size(0), last = stack.size() - 1;
-  TORCH_CHECK_VALUE(length > 0, "embedded: expected at least one position, got shape ", embedded.sizes());
+  TORCH_CHECK_VALUE(frame > 0 && frame >= positions, "frame: expected at least ", std::max<int64_t>(positions, 1),
+                    ", got ", frame);
+  TORCH_CHECK_VALUE(lengths.scalar_type() == at::kLong && lengths.dim() == 1 && lengths.size(0) == sentences &&
+                        lengths.is_contiguous(),
+                    "lengths: expected contiguous int64 of shape (", sentences, ")");
+  const int64_t* tokens = lengths.const_data_ptr<int64_t>();
+  for (int64_t b = 0; b < sentences; ++b)
+    TORCH_CHECK_VALUE(tokens[b] >= 0 && tokens[b] <= positions, "lengths: expected 0 to ", positions, ", got ",
+                      tokens[b]);
   TORCH_CHECK_VALUE(layer >= 0 && layer <= last, "layer: expected 0 to ", last, ", got ", layer);
   TORCH_CHECK_VALUE(classes > 0 && class_weight.size(1) == stack.layers[last].out_channels,
                     "class_weight: expected shape (classes, ", stack.layers[last].out_channels, "), got ",
@@ -32,30 +41,51 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> saliency(const at::Tensor& embedd
                     class_bias.size(0));
 
   const int64_t channels = stack.layers[layer].out_channels;
-  at::Tensor scores = at::empty({sentences, length}, embedded.options());
+  at::Tensor scores = at::empty({sentences, frame}, embedded.options());
   at::Tensor class_scores = at::empty({sentences, classes}, embedded.options());
-  at::Tensor activations = at::empty({sentences, length, channels}, embedded.options());
+  at::Tensor activations = at::empty({keep_activations ? sentences : 0, frame, channels}, embedded.options());
 
   PackedStack packed;
   for (int64_t l = 0; l <= last; ++l) packed.add(stack.layers[l], {l == last, true, l > layer && l < last});
   const Classifier model{packed.layers(),
                          stack.size(),
                          stack.activation,
-                         length,
+                         frame,
                          class_weight.const_data_ptr<float>(),
                          class_bias.const_data_ptr<float>(),
                          classes};
   const int64_t scratch_floats = FASTINTERP_DISPATCH(saliency_scratch_floats)(model);
   const float* inputs = embedded.const_data_ptr<float>();
-  const Explanation out{scores.data_ptr<float>(), class_scores.data_ptr<float>(), activations.data_ptr<float>()};
+  float* score = scores.data_ptr<float>();
+  float* class_score = class_scores.data_ptr<float>();
+  float* kept = activations.data_ptr<float>();
 
-  at::parallel_for(0, sentences, 1, [&](int64_t first, int64_t end) {
-    FloatBuffer scratch(scratch_floats);
-    std::vector<int64_t> position(stack.layers[last].out_channels);
-    for (int64_t b = first; b < end; ++b) FASTINTERP_DISPATCH(explain_sentence)
-    (model, layer, inputs + b * length * width, scratch.data(), position.data(),
-     {out.scores + b * length, out.class_scores + b * classes, out.activations + b * length * channels});
-  });
+  const auto explain_all = [&](auto explain_padding, auto explain_sentence) {
+    FloatBuffer padding_memory(scratch_floats);
+    const auto padding = explain_padding(model, padding_memory.data());
+    at::parallel_for(0, sentences, 1, [&](int64_t first, int64_t end) {
+      FloatBuffer scratch(scratch_floats);
+      std::vector<int64_t> position(stack.layers[last].out_channels);
+      std::vector<char> reached(frame), reached_below(frame);
+      for (int64_t b = first; b < end; ++b)
+        explain_sentence(
+            model, padding, layer, inputs + b * positions * width, tokens[b], scratch.data(), position.data(), reached,
+            reached_below,
+            {score + b * frame, class_score + b * classes, keep_activations ? kept + b * frame * channels : nullptr});
+    });
+  };
+  switch (isa()) {
+#if defined(__x86_64__)
+    case Isa::avx512:
+      explain_all(avx512::explain_padding, avx512::explain_sentence);
+      break;
+    case Isa::avx2:
+      explain_all(avx2::explain_padding, avx2::explain_sentence);
+      break;
+#endif
+    default:
+      explain_all(generic::explain_padding, generic::explain_sentence);
+  }
   return {scores, class_scores, activations};
 }
 

@@ -20,7 +20,7 @@ struct Classifier {
 struct Explanation {
   float* scores;        // (L)
   float* class_scores;  // (classes)
-  float* activations;   // (L, channels of the explained layer)
+  float* activations;   // (L, channels of the explained layer), or null
 };
 
 }  // namespace fastinterp

@@ -1,5 +1,6 @@
 // Saliency (Eq. 1-3) of one sentence on one thread: forward through the stack, then back from the predicted class
-// to the explained layer. Activations never leave the cache between the two.
+// to the explained layer. Activations never leave the cache between the two. A location that sees no token has the
+// activations of the sentence that is all padding, which are computed once and copied.
 
 #include "activation.inl"
 #include "gemm.inl"
@@ -48,90 +49,164 @@ static int64_t saliency_scratch_floats(const Classifier& model) {
   return total + model.length * span;
 }
 
+// What every sentence shares: the sentence of nothing but padding, and where its channels have their maximum from
+// each location on.
+struct PaddingColumns {
+  SentenceScratch scratch;
+  std::vector<int64_t> maximum_from;  // (L, channels of the last layer): the first location of the highest value
+};
+
+// Forward through the stack. Rows of outputs(l) from the first that sees no token on come from `padding`, or are
+// computed where that is null.
+static void forward(const Classifier& model, const float* tokens, int64_t token_count, const PaddingColumns* padding,
+                    SentenceScratch scratch) {
+  const ConvLayer& first = model.layers[0];
+  int64_t seen = token_count;
+  for (int64_t l = 0; l < model.count; ++l) {
+    const ConvLayer& layer = model.layers[l];
+    seen = padding == nullptr ? model.length : seen == 0 ? 0 : std::min(model.length, seen + layer.left_padding());
+    if (l == 0) {
+      float* rows = scratch.inputs(0) + first.left_padding() * first.in_stride;
+      for (int64_t i = 0; i < token_count; ++i)
+        std::memcpy(rows + i * first.in_stride, tokens + i * first.in_channels, sizeof(float) * first.in_channels);
+      const int64_t read = std::min(model.length, seen + first.kernel);
+      if (read > token_count)
+        std::memset(rows + token_count * first.in_stride, 0, sizeof(float) * (read - token_count) * first.in_stride);
+    }
+    multiply(seen, layer.out_channels, layer.span(), scratch.inputs(l), layer.in_stride, layer.forward, layer.bias,
+             scratch.outputs(l), layer.out_stride);
+    activate_all(model.activation, scratch.outputs(l), seen * layer.out_stride);
+    if (padding != nullptr)
+      std::memcpy(scratch.outputs(l) + seen * layer.out_stride, padding->scratch.outputs(l) + seen * layer.out_stride,
+                  sizeof(float) * (model.length - seen) * layer.out_stride);
+  }
+}
+
+static PaddingColumns explain_padding(const Classifier& model, float* memory) {
+  PaddingColumns padding{{&model, memory}, {}};
+  forward(model, nullptr, 0, nullptr, padding.scratch);
+  const ConvLayer& last = model.layers[model.count - 1];
+  const float* values = padding.scratch.outputs(model.count - 1);
+  const int64_t channels = last.out_channels;
+  padding.maximum_from.resize(model.length * channels);
+  for (int64_t i = model.length - 1; i >= 0; --i)
+    for (int64_t c = 0; c < channels; ++c) {
+      const int64_t after = i + 1 < model.length ? padding.maximum_from[(i + 1) * channels + c] : i;
+      const bool higher = values[after * last.out_stride + c] > values[i * last.out_stride + c];
+      padding.maximum_from[i * channels + c] = higher ? after : i;
+    }
+  return padding;
+}
+
 // Max over time and the linear layer; `position[c]` is where channel c has its maximum, the first one on a tie.
 // Returns the predicted class, the lowest on a tie.
-static int64_t classify(const Classifier& model, const float* values, float* maximum, int64_t* position,
-                        float* class_scores) {
+static int64_t classify(const Classifier& model, const PaddingColumns& padding, int64_t seen, const float* values,
+                        float* maximum, int64_t* position, float* class_scores) {
   const ConvLayer& last = model.layers[model.count - 1];
-  for (int64_t c = 0; c < last.out_channels; ++c) {
-    maximum[c] = values[c];
-    position[c] = 0;
+  const int64_t channels = last.out_channels;
+  for (int64_t c = 0; c < channels; ++c) {
+    position[c] = seen == 0 ? padding.maximum_from[c] : 0;
+    maximum[c] = values[position[c] * last.out_stride + c];
   }
-  for (int64_t i = 1; i < model.length; ++i)
-    for (int64_t c = 0; c < last.out_channels; ++c)
+  for (int64_t i = 1; i < seen; ++i)
+    for (int64_t c = 0; c < channels; ++c)
       if (values[i * last.out_stride + c] > maximum[c]) {
         maximum[c] = values[i * last.out_stride + c];
         position[c] = i;
       }
+  for (int64_t c = 0; 0 < seen && seen < model.length && c < channels; ++c) {
+    const int64_t unseen = padding.maximum_from[seen * channels + c];
+    if (values[unseen * last.out_stride + c] > maximum[c]) {
+      maximum[c] = values[unseen * last.out_stride + c];
+      position[c] = unseen;
+    }
+  }
   int64_t predicted = 0;
   for (int64_t k = 0; k < model.classes; ++k) {
     double score = model.class_bias[k];
-    for (int64_t c = 0; c < last.out_channels; ++c)
-      score += static_cast<double>(model.class_weight[k * last.out_channels + c]) * maximum[c];
+    for (int64_t c = 0; c < channels; ++c)
+      score += static_cast<double>(model.class_weight[k * channels + c]) * maximum[c];
     class_scores[k] = static_cast<float>(score);
     if (class_scores[k] > class_scores[predicted]) predicted = k;
   }
   return predicted;
 }
 
-// `sentence` is (L, channels of the first layer); `position` holds one integer per channel of the last layer.
-static void explain_sentence(const Classifier& model, int64_t explained, const float* sentence, float* memory,
-                             int64_t* position, Explanation result) {
+// `tokens` is (token_count, channels of the first layer); `position` holds one integer per channel of the last
+// layer, `reached` and `reached_below` one flag per location.
+static void explain_sentence(const Classifier& model, const PaddingColumns& padding, int64_t explained,
+                             const float* tokens, int64_t token_count, float* memory, int64_t* position,
+                             std::vector<char>& reached, std::vector<char>& reached_below, Explanation result) {
   const SentenceScratch scratch{&model, memory};
   const ConvLayer* layers = model.layers;
-  const ConvLayer& first = layers[0];
   const ConvLayer& last = layers[model.count - 1];
   const int64_t length = model.length;
+  forward(model, tokens, token_count, &padding, scratch);
 
-  std::memset(memory, 0, sizeof(float) * (scratch.maximum() - memory));
-  for (int64_t i = 0; i < length; ++i)
-    std::memcpy(scratch.inputs(0) + (i + first.left_padding()) * first.in_stride, sentence + i * first.in_channels,
-                sizeof(float) * first.in_channels);
-  for (int64_t l = 0; l < model.count; ++l) {
-    multiply(length, layers[l].out_channels, layers[l].span(), scratch.inputs(l), layers[l].in_stride,
-             layers[l].forward, layers[l].bias, scratch.outputs(l), layers[l].out_stride);
-    activate_all(model.activation, scratch.outputs(l), length * layers[l].out_stride);
-  }
+  int64_t seen = token_count;
+  for (int64_t l = 0; l < model.count && seen > 0; ++l) seen = std::min(length, seen + layers[l].left_padding());
   float* maximum = scratch.maximum();
-  const int64_t predicted = classify(model, scratch.outputs(model.count - 1), maximum, position, result.class_scores);
+  const int64_t predicted =
+      classify(model, padding, seen, scratch.outputs(model.count - 1), maximum, position, result.class_scores);
   const float* class_row = model.class_weight + predicted * last.out_channels;
 
   const float* values = scratch.outputs(explained);
   const int64_t channels = layers[explained].out_channels, stride = layers[explained].out_stride;
-  for (int64_t i = 0; i < length; ++i)
-    std::memcpy(result.activations + i * channels, values + i * stride, sizeof(float) * channels);
+  if (result.activations != nullptr)
+    for (int64_t i = 0; i < length; ++i)
+      std::memcpy(result.activations + i * channels, values + i * stride, sizeof(float) * channels);
 
   // Eq. 1 at the last layer: channel c has the gradient class_row[c] at its maximum and nowhere else.
+  std::memset(result.scores, 0, sizeof(float) * length);
   if (explained == model.count - 1) {
-    std::memset(result.scores, 0, sizeof(float) * length);
     for (int64_t c = 0; c < channels; ++c) result.scores[position[c]] += class_row[c] * maximum[c];
     return;
   }
 
-  // Through the last convolution: a sum of at most C filters, one at each channel's maximum.
+  // Through the last convolution: a sum of at most C filters, one at each channel's maximum. `reached` marks the
+  // locations that read them; all others have no gradient.
   float* gradient = scratch.backward();
   float* lower = gradient + gradient_floats(model);
   float* columns = lower + gradient_floats(model);
   std::memset(gradient, 0, sizeof(float) * SentenceScratch::input_floats(model, model.count - 1));
+  std::fill(reached.begin(), reached.end(), 0);
+  const auto mark = [length](std::vector<char>& flags, const ConvLayer& layer, int64_t first, int64_t end) {
+    const int64_t low = std::max<int64_t>(0, first - layer.left_padding());
+    const int64_t high = std::min(length, end + layer.kernel - 1 - layer.left_padding());
+    std::fill(flags.begin() + low, flags.begin() + high, 1);
+  };
   for (int64_t c = 0; c < last.out_channels; ++c) {
     const float arriving = class_row[c] * derivative(model.activation, maximum[c]);
-    if (arriving != 0)
-      add_scaled(gradient + position[c] * last.in_stride, arriving, last.rows + c * last.span(), last.span());
+    if (arriving == 0) continue;
+    add_scaled(gradient + position[c] * last.in_stride, arriving, last.rows + c * last.span(), last.span());
+    mark(reached, last, position[c], position[c] + 1);
   }
-  // Through every other: each location scatters its gradient over the inputs it reads.
+  // Through every other: each reached location scatters its gradient over the inputs it reads.
   for (int64_t l = model.count - 2; l > explained; --l) {
     const ConvLayer& layer = layers[l];
     float* arriving = gradient + layers[l + 1].left_padding() * layer.out_stride;
-    multiply_by_derivative(model.activation, scratch.outputs(l), arriving, length * layer.out_stride);
-    multiply(length, layer.span(), layer.out_channels, arriving, layer.out_stride, layer.backward, nullptr, columns,
-             layer.span());
     std::memset(lower, 0, sizeof(float) * SentenceScratch::input_floats(model, l));
-    for (int64_t i = 0; i < length; ++i)
-      add_scaled(lower + i * layer.in_stride, 1.0f, columns + i * layer.span(), layer.span());
+    std::fill(reached_below.begin(), reached_below.end(), 0);
+    for (int64_t first = 0; first < length; ++first) {
+      if (!reached[first]) continue;
+      int64_t end = first;
+      while (end < length && reached[end]) ++end;
+      float* run = arriving + first * layer.out_stride;
+      multiply_by_derivative(model.activation, scratch.outputs(l) + first * layer.out_stride, run,
+                             (end - first) * layer.out_stride);
+      multiply(end - first, layer.span(), layer.out_channels, run, layer.out_stride, layer.backward, nullptr, columns,
+               layer.span());
+      for (int64_t i = first; i < end; ++i)
+        add_scaled(lower + i * layer.in_stride, 1.0f, columns + (i - first) * layer.span(), layer.span());
+      mark(reached_below, layer, first, end);
+      first = end;
+    }
     std::swap(gradient, lower);
+    reached.swap(reached_below);
   }
 
   // Eq. 3.
   const float* arrived = gradient + layers[explained + 1].left_padding() * stride;
-  for (int64_t i = 0; i < length; ++i) result.scores[i] = dot(arrived + i * stride, values + i * stride, stride);
+  for (int64_t i = 0; i < length; ++i)
+    if (reached[i]) result.scores[i] = dot(arrived + i * stride, values + i * stride, stride);
 }

@@ -1,0 +1,95 @@
+"""Saliency of whole test sets against captum's LayerGradientXActivation on the same weights."""
+
+from __future__ import annotations
+
+import torch
+import workloads
+from captum.attr import LayerGradientXActivation
+from harness import Peer, Row, compare, print_rows, timed, write
+from torch import Tensor, nn
+
+from fastinterp import ConvTextModel, reference, saliency
+
+GOAL = 3.0
+CHECKED = 32  # sentences compared with the float64 reference
+
+
+class FullFrameModel(nn.Module):
+    """The model as any PyTorch user has it: every position of the frame is computed."""
+
+    def __init__(self, model: ConvTextModel) -> None:
+        super().__init__()
+        self.embedding, self.convolutions = model.embedding, model.convolutions
+        self.activations = nn.ModuleList(nn.ReLU() for _ in model.convolutions)
+        self.linear = model.linear
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden = self.embedding(ids).transpose(1, 2)
+        for convolution, activation in zip(self.convolutions, self.activations, strict=True):
+            hidden = activation(convolution(hidden))
+        return self.linear(hidden.amax(dim=2))
+
+
+def captum_scores(model: FullFrameModel, ids: Tensor, layer: int, batch: int) -> Tensor:
+    """In batches, since captum keeps the activations of all that it is given."""
+    attribution = LayerGradientXActivation(model, model.activations[layer])
+    scores = []
+    for part in ids.split(batch):
+        with torch.no_grad():
+            predicted = model(part).argmax(dim=1)
+        scores.append(attribution.attribute(part, target=predicted).sum(dim=1).detach())
+    return torch.cat(scores)
+
+
+def reference_scores(model: ConvTextModel, ids: Tensor, layer: int) -> Tensor:
+    weights, biases = model.convolution_weights(model.config.layers - 1)
+    head = (model.linear.weight.detach().double(), model.linear.bias.detach().double())
+    scores, _, _ = reference.saliency(
+        model.embedding.weight.detach()[ids].double(),
+        (ids != 0).sum(dim=1),
+        ids.shape[1],
+        [weight.double() for weight in weights],
+        [bias.double() for bias in biases],
+        *head,
+        model.config.activation,
+        layer,
+    )
+    return scores
+
+
+def run(name: str, layer: int, sentences: int | None, repeats: int) -> list[Row]:
+    model = workloads.trained_model(name)
+    texts = workloads.corpus(name).test.texts[:sentences]
+    ids = model.encode(texts)
+    full = FullFrameModel(model).eval()
+    expected = reference_scores(model, ids[:CHECKED], layer)
+
+    def error(scores: Tensor) -> float:
+        difference = (scores[:CHECKED].double() - expected).norm(dim=1)
+        return float((difference / expected.norm(dim=1).clamp(min=1e-9)).max())
+
+    # captum is timed at the batch size that suits it best on this machine.
+    trial = ids[:256]
+    captum_scores(full, trial, layer, 32)
+    seconds = {batch: _seconds(full, trial, layer, batch) for batch in (16, 64, 256)}
+    batch = min(seconds, key=seconds.__getitem__)
+    peer = Peer(f"captum, batches of {batch}", lambda: captum_scores(full, ids, layer, batch), goal=GOAL, error=error)
+    work = f"saliency {name} layer {layer + 1}, {len(ids)} sentences"
+    return compare(work, lambda: saliency(model, ids, layer).scores, [peer], repeats, error)
+
+
+def _seconds(full: FullFrameModel, ids: Tensor, layer: int, batch: int) -> float:
+    return timed(lambda: captum_scores(full, ids, layer, batch))[0]
+
+
+def main(quick: bool = False, repeats: int = 3) -> list[Row]:
+    if quick:
+        return run("mr", 0, 200, 1)
+    rows = [row for layer in range(3) for row in run("mr", layer, None, repeats)]
+    return rows + [row for layer in range(4) for row in run("ag_news", layer, None, 1)]
+
+
+if __name__ == "__main__":
+    measured = main()
+    print_rows("Saliency", measured)
+    print(write("saliency", measured))
