@@ -23,7 +23,7 @@ def mr_search() -> tuple[Tensor, Tensor]:
     """The 3,198 optimised inputs of MR's test sentences and the model's vocabulary."""
     model = workloads.trained_model("mr")
     ids = model.encode(load_corpus("mr").test.texts)
-    _, chosen, activations = explain_locations(model, ids, 0, 3)
+    _, _chosen, activations = explain_locations(model, ids, 0, 3)
     return optimize_inputs(model, activations).overall, model.embedding.weight.detach()[2:].contiguous()
 
 

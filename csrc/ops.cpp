@@ -7,7 +7,8 @@
 TORCH_LIBRARY(fastinterp, m) {
   m.def(
       "saliency(Tensor embedded, Tensor lengths, int frame, Tensor[] weights, Tensor[] biases, Tensor class_weight, "
-      "Tensor class_bias, str activation, int layer, bool keep_activations) -> (Tensor scores, Tensor class_scores, Tensor activations)");
+      "Tensor class_bias, str activation, int layer, bool keep_activations) -> (Tensor scores, Tensor class_scores, "
+      "Tensor activations)");
   m.def(
       "optimize_adam(Tensor target, Tensor[] weights, Tensor[] biases, Tensor start, Tensor begin, Tensor end, "
       "str activation, int steps, float l2_weight, float similarity_weight, float learning_rate, float beta1, "
