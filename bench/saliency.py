@@ -5,29 +5,14 @@ from __future__ import annotations
 import torch
 import workloads
 from captum.attr import LayerGradientXActivation
+from full_frame import FullFrameModel
 from harness import Peer, Row, compare, print_rows, timed, write
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastinterp import ConvTextModel, reference, saliency
 
 GOAL = 3.0
 CHECKED = 32  # sentences compared with the float64 reference
-
-
-class FullFrameModel(nn.Module):
-    """The model as any PyTorch user has it: every position of the frame is computed."""
-
-    def __init__(self, model: ConvTextModel) -> None:
-        super().__init__()
-        self.embedding, self.convolutions = model.embedding, model.convolutions
-        self.activations = nn.ModuleList(nn.ReLU() for _ in model.convolutions)
-        self.linear = model.linear
-
-    def forward(self, ids: Tensor) -> Tensor:
-        hidden = self.embedding(ids).transpose(1, 2)
-        for convolution, activation in zip(self.convolutions, self.activations, strict=True):
-            hidden = activation(convolution(hidden))
-        return self.linear(hidden.amax(dim=2))
 
 
 def captum_scores(model: FullFrameModel, ids: Tensor, layer: int, batch: int) -> Tensor:

@@ -1,0 +1,59 @@
+"""An epoch of training against the loop that any PyTorch user would write for the same model, data and batches."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import workloads
+from full_frame import FullFrameModel
+from harness import Peer, Row, compare, print_rows, write
+from torch.nn import functional
+
+from fastinterp import ConvTextModel, ModelConfig, TrainingConfig, train_model
+from fastinterp.datasets import TextDataset, split
+from fastinterp.text import Vocabulary, tokenize
+from fastinterp.training import class_scores
+
+GOAL = 1 / 1.2
+
+
+def fresh_model(name: str) -> ConvTextModel:
+    corpus = workloads.corpus(name)
+    vocabulary = Vocabulary.build([tokenize(text) for text in corpus.train.texts + corpus.test.texts])
+    torch.manual_seed(0)
+    return ConvTextModel(ModelConfig.preset(name, corpus.train.classes), vocabulary)
+
+
+def plain_epoch(model: ConvTextModel, dataset: TextDataset, config: TrainingConfig) -> None:
+    """Adam over shuffled batches of whole frames, then the accuracy on the validation texts."""
+    parts = split(dataset, config.validation_share, config.seed)
+    ids, labels = model.encode(parts.train.texts), torch.tensor(parts.train.labels)
+    validation = model.encode(parts.test.texts)
+    full = FullFrameModel(model).train()
+    optimizer = torch.optim.Adam(full.parameters(), lr=config.learning_rate)
+    for batch in torch.randperm(len(ids)).split(config.batch_size):
+        optimizer.zero_grad()
+        functional.cross_entropy(full(ids[batch]), labels[batch]).backward()
+        optimizer.step()
+    class_scores(model, validation)
+
+
+def run(name: str, sentences: int | None, repeats: int) -> list[Row]:
+    whole = workloads.corpus(name).train
+    dataset = dataclasses.replace(whole, texts=whole.texts[:sentences], labels=whole.labels[:sentences])
+    config = dataclasses.replace(TrainingConfig.preset(name), epochs=1)
+    ours, theirs = fresh_model(name), fresh_model(name)
+    peer = Peer("plain PyTorch loop", lambda: plain_epoch(theirs, dataset, config), goal=GOAL)
+    work = f"train {name}, one epoch of {len(dataset.texts)} texts"
+    return compare(work, lambda: train_model(ours, dataset, config), [peer], repeats)
+
+
+def main(quick: bool = False, repeats: int = 3) -> list[Row]:
+    return run("mr", 600 if quick else None, 1 if quick else repeats)
+
+
+if __name__ == "__main__":
+    measured = main()
+    print_rows("Training", measured)
+    print(write("training", measured))
