@@ -163,7 +163,11 @@ def search_problems(draw: st.DrawFn) -> SearchProblem:
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     width = draw(st.sampled_from([1, 2, 3, 16, 31, 64, 300]))
     queries = torch.randn(draw(st.integers(0, 70)), width, generator=generator)
-    vocabulary = torch.randn(draw(st.integers(2, 400)), width, generator=generator)
+    vocabulary = torch.randn(draw(st.integers(2, 400) | st.just(3000)), width, generator=generator)
+    if draw(st.booleans()):  # heavy tails: a few large components leave 8 bits little for the others
+        vocabulary = vocabulary**5
+    if draw(st.booleans()):  # a cluster: more words within rounding of each other than any first pass tells apart
+        vocabulary = vocabulary[:1] + vocabulary * draw(st.sampled_from([1e-1, 1e-3, 1e-6]))
     copied = draw(st.integers(0, len(vocabulary) // 2))  # words that share a vector tie
     vocabulary[len(vocabulary) - copied :] = vocabulary[:copied]
     vocabulary[: draw(st.integers(0, len(vocabulary) - 1))] *= draw(st.sampled_from([0.0, 1e-3, 1.0]))

@@ -202,7 +202,7 @@ static void optimize_certified(const ConvLayer& layer, const AdamSettings& setti
       const Vec reached = broadcast(static_cast<float>(path) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
       Vec earliest = broadcast(kNever);
       for (int64_t first = 0; first < active; first += kLanes) {
-        if (any_above(reached, load(due + first))) {
+        if (above(reached, load(due + first)) != 0) {
           for (int64_t i = first; i < std::min(first + kLanes, active); ++i) {
             if (!(path >= due[i])) continue;
             const int64_t k = channels[i];

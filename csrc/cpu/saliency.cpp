@@ -76,6 +76,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> saliency(const at::Tensor& embedd
   };
   switch (isa()) {
 #if defined(__x86_64__)
+    case Isa::avx512vnni:
     case Isa::avx512:
       explain_all(avx512::explain_padding, avx512::explain_sentence);
       break;

@@ -25,23 +25,31 @@ FASTINTERP_INLINE float sum(Vec value) {
   return lanes[0];
 }
 
-// Square root and reciprocal to within 2 units in the last place: the processor's estimate and one Newton step
-// cost a third of the exact instructions, which would be most of an Adam update.
+// above(): one bit for each lane whose value is higher than the limit. load_partial(): the first `count` lanes, the
+// others 0. Square root and reciprocal to within 2 units in the last place: the processor's estimate and one Newton
+// step cost a third of the exact instructions, which would be most of an Adam update.
 #if FASTINTERP_LANES == 16
 FASTINTERP_INLINE Vec rsqrt_estimate(Vec value) { return (Vec)_mm512_rsqrt14_ps((__m512)value); }
 FASTINTERP_INLINE Vec reciprocal_estimate(Vec value) { return (Vec)_mm512_rcp14_ps((__m512)value); }
 FASTINTERP_INLINE Vec at_least(Vec value, Vec low) { return (Vec)_mm512_max_ps((__m512)value, (__m512)low); }
 FASTINTERP_INLINE Vec at_most(Vec value, Vec high) { return (Vec)_mm512_min_ps((__m512)value, (__m512)high); }
-FASTINTERP_INLINE bool any_above(Vec value, Vec limit) {
-  return _mm512_cmp_ps_mask((__m512)value, (__m512)limit, _CMP_GT_OQ) != 0;
+FASTINTERP_INLINE uint32_t above(Vec value, Vec limit) {
+  return _mm512_cmp_ps_mask((__m512)value, (__m512)limit, _CMP_GT_OQ);
+}
+FASTINTERP_INLINE Vec load_partial(const float* address, int64_t count) {
+  return (Vec)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), address);
 }
 #elif FASTINTERP_LANES == 8
 FASTINTERP_INLINE Vec rsqrt_estimate(Vec value) { return (Vec)_mm256_rsqrt_ps((__m256)value); }
 FASTINTERP_INLINE Vec reciprocal_estimate(Vec value) { return (Vec)_mm256_rcp_ps((__m256)value); }
 FASTINTERP_INLINE Vec at_least(Vec value, Vec low) { return (Vec)_mm256_max_ps((__m256)value, (__m256)low); }
 FASTINTERP_INLINE Vec at_most(Vec value, Vec high) { return (Vec)_mm256_min_ps((__m256)value, (__m256)high); }
-FASTINTERP_INLINE bool any_above(Vec value, Vec limit) {
-  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)value, (__m256)limit, _CMP_GT_OQ)) != 0;
+FASTINTERP_INLINE uint32_t above(Vec value, Vec limit) {
+  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)value, (__m256)limit, _CMP_GT_OQ)));
+}
+FASTINTERP_INLINE Vec load_partial(const float* address, int64_t count) {
+  const VecMask lane = {0, 1, 2, 3, 4, 5, 6, 7};
+  return (Vec)_mm256_maskload_ps(address, (__m256i)(lane < static_cast<int32_t>(count)));
 }
 #else
 FASTINTERP_INLINE Vec rsqrt_estimate(Vec value) {
@@ -51,11 +59,15 @@ FASTINTERP_INLINE Vec rsqrt_estimate(Vec value) {
 FASTINTERP_INLINE Vec reciprocal_estimate(Vec value) { return 1.0f / value; }
 FASTINTERP_INLINE Vec at_least(Vec value, Vec low) { return value > low ? value : low; }
 FASTINTERP_INLINE Vec at_most(Vec value, Vec high) { return value < high ? value : high; }
-FASTINTERP_INLINE bool any_above(Vec value, Vec limit) {
-  const VecMask above = value > limit;
-  int32_t any = 0;
-  for (int64_t lane = 0; lane < kLanes; ++lane) any |= above[lane];
-  return any != 0;
+FASTINTERP_INLINE uint32_t above(Vec value, Vec limit) {
+  uint32_t bits = 0;
+  for (int64_t lane = 0; lane < kLanes; ++lane) bits |= static_cast<uint32_t>(value[lane] > limit[lane]) << lane;
+  return bits;
+}
+FASTINTERP_INLINE Vec load_partial(const float* address, int64_t count) {
+  Vec value{};
+  for (int64_t lane = 0; lane < count; ++lane) value[lane] = address[lane];
+  return value;
 }
 #endif
 

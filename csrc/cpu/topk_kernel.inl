@@ -1,63 +1,249 @@
-// Words (Eq. 8): the k vocabulary rows of highest cosine for a block of queries, in one pass over the vocabulary.
-// Queries are the vector lanes: a row of the vocabulary is read once for every query of the block, and its scores
-// are compared with each query's k-th best so far before anything is stored.
+// Words (Eq. 8): the k vocabulary rows of highest cosine. Exact, and no score matrix exists.
+//
+// Many queries: vocabulary and queries are rounded to 8 bits, whose products are exact integers and cost a quarter of
+// float32's or less. With q and w of length 1 and their rounded q', w', Cauchy-Schwarz bounds what rounding can hide:
+//   q . w <= q' . w' + ||w - w'|| + ||q - q'|| ||w'||.
+// Only a word whose bound is above the query's k-th best cosine so far is multiplied in float32. Few queries: the
+// vocabulary passes once in float32, since to round it would cost as much.
 
 #include "gemm.inl"
 
-static inline int64_t topk_scratch_floats(int64_t panels, int64_t width) { return panels * kPanel * (width + 1); }
+typedef int8_t VecBytes __attribute__((vector_size(FASTINTERP_LANES)));
 
-// Adds a score that beats the query's k-th best. Rows arrive in ascending order and only a strictly higher score
-// moves ahead, so ties stay with the lower index.
-static void insert_score(float score, int64_t index, int64_t k, float* scores, int64_t* indices) {
-  int64_t place = k - 1;
-  for (; place > 0 && scores[place - 1] < score; --place) {
-    scores[place] = scores[place - 1];
-    indices[place] = indices[place - 1];
-  }
-  scores[place] = score;
-  indices[place] = index;
+// acc + a . b over the four bytes of each lane, a unsigned and b signed. Without VNNI two products are summed in 16
+// bits, so a must stay below 128.
+#if FASTINTERP_LANES == 16 && defined(FASTINTERP_VNNI)
+constexpr int32_t kQueryOffset = 128;
+FASTINTERP_INLINE VecMask add_products(VecMask acc, VecMask a, VecMask b) {
+  return (VecMask)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)a, (__m512i)b);
+}
+#elif FASTINTERP_LANES == 16
+constexpr int32_t kQueryOffset = 64;
+FASTINTERP_INLINE VecMask add_products(VecMask acc, VecMask a, VecMask b) {
+  const __m512i pairs = _mm512_maddubs_epi16((__m512i)a, (__m512i)b);
+  return acc + (VecMask)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+}
+#elif FASTINTERP_LANES == 8
+constexpr int32_t kQueryOffset = 64;
+FASTINTERP_INLINE VecMask add_products(VecMask acc, VecMask a, VecMask b) {
+  const __m256i pairs = _mm256_maddubs_epi16((__m256i)a, (__m256i)b);
+  return acc + (VecMask)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+#else
+constexpr int32_t kQueryOffset = 64;
+FASTINTERP_INLINE VecMask add_products(VecMask acc, VecMask a, VecMask b) {
+  uint8_t left[4 * FASTINTERP_LANES];
+  int8_t right[4 * FASTINTERP_LANES];
+  std::memcpy(left, &a, sizeof(left));
+  std::memcpy(right, &b, sizeof(right));
+  for (int64_t i = 0; i < 4 * kLanes; ++i) acc[i / 4] += left[i] * right[i];
+  return acc;
+}
+#endif
+
+static inline int64_t code_width(int64_t width) { return round_up(width, kLanes); }
+
+// Rounding that Cauchy-Schwarz does not see: of a float32 cosine of two vectors of length 1, and of the bound itself.
+static inline float rounding(int64_t width) { return static_cast<float>(width / (4 * kLanes) + 24) * FLT_EPSILON; }
+
+FASTINTERP_INLINE Vec round_to_integer(Vec value) {
+  const Vec magic = broadcast(12582912.0f);  // 1.5 * 2^23: what is added to it loses its fraction
+  return (value + magic) - magic;
 }
 
-// `queries` is (count, width), `inverse_norms` 1 / ||query||, 0 for a zero query. `scores` and `indices` are
-// (count, k). Rows whose vocabulary_inverse_norm is 0 are never returned.
-static void search_block(const float* queries, const double* inverse_norms, int64_t count, const float* vocabulary,
-                         const float* vocabulary_inverse_norms, int64_t words, int64_t width, int64_t k, float* scratch,
-                         float* scores, int64_t* indices) {
-  const int64_t panels = (count + kPanel - 1) / kPanel;
-  float* packed = scratch;
-  float* threshold = scratch + panels * kPanel * width;
-  std::memset(scratch, 0, sizeof(float) * panels * kPanel * width);
-  for (int64_t q = 0; q < count; ++q)
-    for (int64_t d = 0; d < width; ++d)
-      packed[q / kPanel * kPanel * width + d * kPanel + q % kPanel] =
-          static_cast<float>(queries[q * width + d] * inverse_norms[q]);
-  for (int64_t q = 0; q < panels * kPanel; ++q)
-    threshold[q] = q < count ? -std::numeric_limits<float>::infinity() : std::numeric_limits<float>::infinity();
-  for (int64_t i = 0; i < count * k; ++i) scores[i] = -std::numeric_limits<float>::infinity();
+FASTINTERP_INLINE Vec load_part(const float* address, int64_t count) {
+  return count >= kLanes ? load(address) : load_partial(address, count);
+}
 
-  Vec sums[kTileRows][2];
-  for (int64_t first = 0; first < words; first += kTileRows) {
-    const int64_t rows = std::min(kTileRows, words - first);
+// codes = round(values * factor / scale) with the largest at `levels`; returns scale, and ||values * factor - scale *
+// codes|| and ||scale * codes|| in `error` and `norm`.
+static float quantize(const float* values, float factor, int64_t width, float levels, int8_t* codes, float* error,
+                      float* norm) {
+  Vec highest{};
+  for (int64_t d = 0; d < width; d += kLanes) {
+    const Vec value = load_part(values + d, width - d);
+    highest = at_least(highest, at_least(value, -value));
+  }
+  float lanes[kLanes];
+  store(lanes, highest);
+  const float largest = *std::max_element(lanes, lanes + kLanes) * std::abs(factor);
+  const float scale = largest > 0 ? largest / levels : 0.0f;
+  const Vec to_code = broadcast(scale > 0 ? factor / scale : 0.0f);
+  Vec errors{}, norms{};
+  for (int64_t d = 0; d < width; d += kLanes) {
+    const Vec value = load_part(values + d, width - d);
+    const Vec code = round_to_integer(value * to_code);
+    const VecBytes bytes = __builtin_convertvector(__builtin_convertvector(code, VecMask), VecBytes);
+    std::memcpy(codes + d, &bytes, sizeof(bytes));
+    const Vec off = value * factor - scale * code;
+    errors += off * off;
+    norms += code * code;
+  }
+  *error = std::sqrt(sum(errors));
+  *norm = scale * std::sqrt(sum(norms));
+  return scale;
+}
+
+// Fills rows [first, last) of `codes`; returns the highest ||scale * code|| among them.
+static float encode_words(const Words& words, int64_t first, int64_t last, const WordCodes& codes) {
+  const int64_t stride = code_width(words.width);
+  float longest = 0;
+  for (int64_t i = first; i < last; ++i) {
+    int8_t* code = codes.codes + i * stride;
+    float error, norm;
+    codes.scale[i] =
+        quantize(words.vectors + i * words.width, words.inverse_norms[i], words.width, 127.0f, code, &error, &norm);
+    codes.error[i] = words.inverse_norms[i] == 0 ? -std::numeric_limits<float>::infinity()
+                                                 : error * (1 + 1e-4f) + rounding(words.width) * (1 + norm);
+    int32_t total = 0;
+    for (int64_t d = 0; d < stride; ++d) total += code[d];
+    codes.offset[i] = -kQueryOffset * total;
+    longest = std::max(longest, norm);
+  }
+  return longest * (1 + 1e-4f);
+}
+
+// q / ||q|| of each query, rows of code_width(width) floats with zeros at the end; zeros for a zero query.
+static void normalize_queries(const float* queries, int64_t count, int64_t width, float* units) {
+  const int64_t stride = code_width(width);
+  for (int64_t q = 0; q < count; ++q) {
+    const float* query = queries + q * width;
+    double squared = 0;
+    for (int64_t d = 0; d < width; ++d) squared += static_cast<double>(query[d]) * query[d];
+    const double inverse = squared > 0 ? 1 / std::sqrt(squared) : 0;
+    for (int64_t d = 0; d < width; ++d) units[q * stride + d] = static_cast<float>(query[d] * inverse);
+    std::fill(units + q * stride + width, units + (q + 1) * stride, 0.0f);
+  }
+}
+
+// The one formula of a cosine, so that no result depends on the path that found it. Rounding may not carry it past 1:
+// words that all point where the query points tie.
+FASTINTERP_INLINE float cosine_of(const float* unit, const Words& words, int64_t index) {
+  const float* word = words.vectors + index * words.width;
+  const int64_t whole = words.width / kLanes * kLanes;
+  float product = dot(unit, word, whole);
+  if (whole < words.width) product += sum(load(unit + whole) * load_partial(word + whole, words.width - whole));
+  return std::clamp(product * words.inverse_norms[index], -1.0f, 1.0f);
+}
+
+static void clear_best(const Best& best, int64_t queries) {
+  std::fill_n(best.cosines, queries * best.k, -std::numeric_limits<float>::infinity());
+  std::fill_n(best.indices, queries * best.k, -1);
+}
+
+// Adds a cosine that beats query q's k-th best; returns the new k-th best. Words arrive in ascending order and only a
+// strictly higher cosine moves ahead, so ties stay with the lower index.
+static float insert_cosine(const Best& best, int64_t q, float cosine, int64_t index) {
+  float* cosines = best.cosines + q * best.k;
+  int64_t* indices = best.indices + q * best.k;
+  int64_t place = best.k - 1;
+  for (; place > 0 && cosines[place - 1] < cosine; --place) {
+    cosines[place] = cosines[place - 1];
+    indices[place] = indices[place - 1];
+  }
+  cosines[place] = cosine;
+  indices[place] = index;
+  return cosines[best.k - 1];
+}
+
+// Few queries: words [first, last) in float32.
+static void search_directly(const float* units, int64_t count, const Words& words, int64_t first, int64_t last,
+                            const Best& best) {
+  const int64_t stride = code_width(words.width);
+  clear_best(best, count);
+  for (int64_t i = first; i < last; ++i) {
+    if (words.inverse_norms[i] == 0) continue;
+    for (int64_t q = 0; q < count; ++q) {
+      const float cosine = cosine_of(units + q * stride, words, i);
+      if (cosine > best.cosines[q * best.k + best.k - 1]) insert_cosine(best, q, cosine, i);
+    }
+  }
+}
+
+static inline int64_t search_scratch_floats(int64_t panels, int64_t width) {
+  return panels * kPanel * (code_width(width) / 4 + 4) + code_width(width) / 4;
+}
+
+// ROWS words times one panel of queries, in exact integers.
+template <int ROWS>
+FASTINTERP_INLINE void multiply_codes(int64_t rows, const int8_t* codes, const int32_t* offset, int64_t stride,
+                                      const float* panel, VecMask (&sums)[kTileRows][2]) {
+  if (rows != ROWS) {
+    if constexpr (ROWS > 1) multiply_codes<ROWS - 1>(rows, codes, offset, stride, panel, sums);
+    return;
+  }
+  VecMask low[ROWS], high[ROWS];
+#pragma GCC unroll 16
+  for (int row = 0; row < ROWS; ++row) low[row] = high[row] = VecMask{} + offset[row];
+  for (int64_t d = 0; d < stride; d += 4) {
+    const VecMask panel_low = (VecMask)load(panel + d / 4 * kPanel);
+    const VecMask panel_high = (VecMask)load(panel + d / 4 * kPanel + kLanes);
+#pragma GCC unroll 16
+    for (int row = 0; row < ROWS; ++row) {
+      int32_t four;
+      std::memcpy(&four, codes + row * stride + d, sizeof(four));
+      const VecMask word = VecMask{} + four;
+      low[row] = add_products(low[row], panel_low, word);
+      high[row] = add_products(high[row], panel_high, word);
+    }
+  }
+#pragma GCC unroll 16
+  for (int row = 0; row < ROWS; ++row) {
+    sums[row][0] = low[row];
+    sums[row][1] = high[row];
+  }
+}
+
+// Many queries: the bound for words [first, last), float32 for those that pass it. Queries are the vector lanes.
+static void search_codes(const float* units, int64_t count, const Words& words, const WordCodes& codes, int64_t first,
+                         int64_t last, float* scratch, const Best& best) {
+  const int64_t stride = code_width(words.width), panels = (count + kPanel - 1) / kPanel, lanes = panels * kPanel;
+  float* packed = scratch;  // (panels, stride / 4, kPanel) of four unsigned bytes
+  float* scale = packed + lanes * stride / 4;
+  float* inverse_scale = scale + lanes;
+  float* error = inverse_scale + lanes;
+  float* floor = error + lanes;  // scale * code products must be above it: (k-th best - error) / scale
+  int8_t* code = reinterpret_cast<int8_t*>(floor + lanes);
+  for (int64_t q = 0; q < lanes; ++q) {
+    scale[q] = inverse_scale[q] = error[q] = 0;
+    floor[q] = std::numeric_limits<float>::infinity();
+    if (q < count) {
+      float norm;
+      scale[q] = quantize(units + q * stride, 1.0f, stride, kQueryOffset - 1.0f, code, &error[q], &norm);
+      error[q] = error[q] * (1 + 1e-4f) * codes.longest;
+      inverse_scale[q] = scale[q] > 0 ? 1 / scale[q] : 0.0f;
+      floor[q] = -std::numeric_limits<float>::infinity();
+    } else {
+      std::memset(code, 0, stride);
+    }
+    uint8_t* bytes = reinterpret_cast<uint8_t*>(packed + q / kPanel * kPanel * stride / 4);
+    for (int64_t d = 0; d < stride; ++d)
+      bytes[(d / 4 * kPanel + q % kPanel) * 4 + d % 4] = static_cast<uint8_t>(code[d] + kQueryOffset);
+  }
+  clear_best(best, count);
+
+  VecMask sums[kTileRows][2];
+  for (int64_t tile = first; tile < last; tile += kTileRows) {
+    const int64_t rows = std::min(kTileRows, last - tile);
     for (int64_t panel = 0; panel < panels; ++panel) {
-      multiply_tile_of<kTileRows>(rows, vocabulary + first * width, width, packed + panel * kPanel * width, width,
-                                  sums);
+      multiply_codes<kTileRows>(rows, codes.codes + tile * stride, codes.offset + tile, stride,
+                                packed + panel * kPanel * stride / 4, sums);
       for (int64_t row = 0; row < rows; ++row) {
-        const float inverse_norm = vocabulary_inverse_norms[first + row];
-        if (inverse_norm == 0) continue;
+        const Vec word_scale = broadcast(codes.scale[tile + row]), word_error = broadcast(codes.error[tile + row]);
         for (int64_t half = 0; half < 2; ++half) {
           const int64_t query = panel * kPanel + half * kLanes;
-          const Vec cosine = sums[row][half] * inverse_norm;
-          if (!any_above(cosine, load(threshold + query))) continue;
-          for (int64_t lane = 0; lane < kLanes; ++lane) {
-            const int64_t q = query + lane;
-            if (!(cosine[lane] > threshold[q])) continue;
-            insert_score(cosine[lane], first + row, k, scores + q * k, indices + q * k);
-            threshold[q] = scores[q * k + k - 1];
+          const Vec bound =
+              __builtin_convertvector(sums[row][half], Vec) * word_scale + word_error * load(inverse_scale + query);
+          for (uint32_t passed = above(bound, load(floor + query)); passed != 0; passed &= passed - 1) {
+            const int64_t q = query + __builtin_ctz(passed);
+            const float cosine = cosine_of(units + q * stride, words, tile + row);
+            if (!(cosine > best.cosines[q * best.k + best.k - 1])) continue;
+            const float last_best = insert_cosine(best, q, cosine, tile + row);
+            // For a zero query every cosine is 0 and so is the bound.
+            floor[q] = scale[q] > 0 ? (last_best - error[q]) * inverse_scale[q] : last_best;
           }
         }
       }
     }
   }
-  // Rounding may carry a cosine past 1.
-  for (int64_t i = 0; i < count * k; ++i) scores[i] = std::min(1.0f, std::max(-1.0f, scores[i]));
 }
