@@ -150,7 +150,7 @@ def print_rows(title: str, rows: list[Row]) -> None:
             "" if row.our_error is None else f"{row.our_error:.1e}",
             row.note,
         )
-    Console(width=170).print(table)
+    Console(width=200).print(table)
 
 
 def write(name: str, rows: list[Row], **more: Any) -> Path:

@@ -42,8 +42,8 @@ def reference_scores(model: ConvTextModel, ids: Tensor, layer: int) -> Tensor:
     return scores
 
 
-def run(name: str, layer: int, sentences: int | None, repeats: int) -> list[Row]:
-    model = workloads.trained_model(name)
+def run(name: str, layer: int, sentences: int | None, repeats: int, trained: bool = True) -> list[Row]:
+    model = workloads.model(name, trained)
     texts = workloads.corpus(name).test.texts[:sentences]
     ids = model.encode(texts)
     full = FullFrameModel(model).eval()
@@ -69,7 +69,7 @@ def _seconds(full: FullFrameModel, ids: Tensor, layer: int, batch: int) -> float
 
 def main(quick: bool = False, repeats: int = 3) -> list[Row]:
     if quick:
-        return run("mr", 0, 200, 1)
+        return run("mr", 0, 200, 1, trained=False)
     rows = [row for layer in range(3) for row in run("mr", layer, None, repeats)]
     return rows + [row for layer in range(4) for row in run("ag_news", layer, None, 1)]
 

@@ -12,8 +12,6 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from fastinterp import ops, optimize_inputs
-from fastinterp.datasets import load_corpus
-from fastinterp.saliency import explain_locations
 from fastinterp.vectors import load_vectors
 
 K = 5
@@ -21,9 +19,8 @@ K = 5
 
 def mr_search() -> tuple[Tensor, Tensor]:
     """The 3,198 optimised inputs of MR's test sentences and the model's vocabulary."""
-    model = workloads.trained_model("mr")
-    ids = model.encode(load_corpus("mr").test.texts)
-    _, _chosen, activations = explain_locations(model, ids, 0, 3)
+    model = workloads.model("mr")
+    activations = workloads.located(model, "mr", None, layer=0).activations
     return optimize_inputs(model, activations).overall, model.embedding.weight.detach()[2:].contiguous()
 
 

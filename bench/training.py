@@ -10,19 +10,11 @@ from full_frame import FullFrameModel
 from harness import Peer, Row, compare, print_rows, write
 from torch.nn import functional
 
-from fastinterp import ConvTextModel, ModelConfig, TrainingConfig, train_model
+from fastinterp import ConvTextModel, TrainingConfig, train_model
 from fastinterp.datasets import TextDataset, split
-from fastinterp.text import Vocabulary, tokenize
 from fastinterp.training import class_scores
 
 GOAL = 1 / 1.2
-
-
-def fresh_model(name: str) -> ConvTextModel:
-    corpus = workloads.corpus(name)
-    vocabulary = Vocabulary.build([tokenize(text) for text in corpus.train.texts + corpus.test.texts])
-    torch.manual_seed(0)
-    return ConvTextModel(ModelConfig.preset(name, corpus.train.classes), vocabulary)
 
 
 def plain_epoch(model: ConvTextModel, dataset: TextDataset, config: TrainingConfig) -> None:
@@ -43,7 +35,7 @@ def run(name: str, sentences: int | None, repeats: int) -> list[Row]:
     whole = workloads.corpus(name).train
     dataset = dataclasses.replace(whole, texts=whole.texts[:sentences], labels=whole.labels[:sentences])
     config = dataclasses.replace(TrainingConfig.preset(name), epochs=1)
-    ours, theirs = fresh_model(name), fresh_model(name)
+    ours, theirs = workloads.fresh_model(name), workloads.fresh_model(name)
     peer = Peer("plain PyTorch loop", lambda: plain_epoch(theirs, dataset, config), goal=GOAL)
     work = f"train {name}, one epoch of {len(dataset.texts)} texts"
     return compare(work, lambda: train_model(ours, dataset, config), [peer], repeats)

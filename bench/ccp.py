@@ -1,0 +1,59 @@
+"""The concave-convex procedure against Adam: time, and how often it ends higher."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import workloads
+from harness import Peer, Row, compare, print_rows, write
+
+from fastinterp import OptimizationConfig, optimize_inputs, reference
+
+LONG_RATE, LONG_STEPS = 0.0366, 3000  # the Adam run whose objective the procedure must reach
+GOALS = {"Adam, 1,000 steps (ours)": 50.0}
+
+
+def run(name: str, count: int | None, repeats: int, steps: int, long_steps: int, trained: bool = True) -> list[Row]:
+    model = workloads.model(name, trained)
+    problems = workloads.located(model, name, count, layer=0)
+    settings = workloads.OPTIMIZATION[name]
+    weights, biases = model.convolution_weights(0)
+
+    def optimize(config: OptimizationConfig) -> torch.Tensor:
+        return optimize_inputs(model, problems.activations, 0, problems.begin, problems.end, config=config).inputs
+
+    def objective(inputs: torch.Tensor) -> torch.Tensor:
+        weightings = (settings.l2_weight, settings.similarity_weight)
+        stack = ([weight.double() for weight in weights], [bias.double() for bias in biases])
+        edges = (problems.begin, problems.end)
+        return reference.objective(
+            inputs.double(), problems.activations.double(), *stack, *edges, model.config.activation, *weightings
+        )
+
+    ccp = dataclasses.replace(settings, solver="ccp")
+    adam = dataclasses.replace(settings, steps=steps)
+    peer = Peer(f"Adam, {steps:,} steps (ours)", lambda: optimize(adam))
+    peer.goal = GOALS.get(peer.name)
+    rows = compare(f"CCP {name} layer 1, {len(problems.activations)} problems", lambda: optimize(ccp), [peer], repeats)
+    found = optimize_inputs(model, problems.activations, 0, problems.begin, problems.end, config=ccp)
+    reached = objective(found.inputs)
+    long = objective(optimize(dataclasses.replace(settings, learning_rate=LONG_RATE, steps=long_steps)))
+    rows[0].note = (
+        f"objective at least that of {long_steps:,} Adam steps at {LONG_RATE} on "
+        f"{(reached >= long * (1 - 1e-6)).double().mean():.1%} (mean {reached.mean():.1f}, Adam {long.mean():.1f}); "
+        f"{found.iterations.double().mean():.1f} iterations, residual at most {found.residual.max():.1e}"
+    )
+    return rows
+
+
+def main(quick: bool = False, repeats: int = 3) -> list[Row]:
+    if quick:
+        return run("mr", 150, 1, 100, 100, trained=False)
+    return run("mr", None, repeats, 1000, LONG_STEPS) + run("ag_news", 1500, repeats, 1000, LONG_STEPS)
+
+
+if __name__ == "__main__":
+    measured = main()
+    print_rows("CCP", measured)
+    print(write("ccp", measured))
