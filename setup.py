@@ -1,11 +1,18 @@
-"""Builds fastinterp._C, the C++ half, against the torch that is installed."""
+"""Builds fastinterp._C, the C++ half and where nvcc is found the CUDA half, against the torch that is installed."""
 
 import os
+import re
 import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from setuptools import setup
 
 OLDEST_TORCH = (2, 9)
+# PTX is for GPUs newer than the last real architecture.
+DEFAULT_ARCHITECTURES = "8.0 9.0a 9.0+PTX-only"
+CUDA_SOURCES = ["optimize", "ccp", "saliency", "topk", "device"]
 
 
 def import_torch():
@@ -26,6 +33,37 @@ def require_tool(name, why, advice):
         raise SystemExit(f"fastinterp: {name} is missing; {why}. {advice}")
 
 
+def find_cuda():
+    """Returns the folder of the CUDA toolkit, or None where the CUDA half is not wanted or cannot be built."""
+    wanted = os.environ.get("FASTINTERP_CUDA", "auto")
+    if wanted not in ("auto", "on", "off"):
+        raise SystemExit(f"fastinterp: FASTINTERP_CUDA: expected auto, on or off, got {wanted}")
+    if wanted == "off":
+        return None
+    nvcc = shutil.which("nvcc")
+    for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda", nvcc and Path(nvcc).resolve().parents[1]):
+        if home and all((Path(home) / part).is_file() for part in ("bin/nvcc", "lib64/libcudart_static.a")):
+            return Path(home)
+    if wanted == "on":
+        raise SystemExit("fastinterp: the CUDA toolkit is missing. Install it, or set CUDA_HOME to its folder.")
+    return None
+
+
+def architectures():
+    """Returns (compute, code) pairs for nvcc from TORCH_CUDA_ARCH_LIST, which torch's own extensions read."""
+    pairs = []
+    for entry in re.split(r"[;\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHITECTURES).strip()):
+        found = re.fullmatch(r"(\d+)\.(\d)([a-z]?)(\+PTX(-only)?)?", entry)
+        if found is None:
+            raise SystemExit(f"fastinterp: TORCH_CUDA_ARCH_LIST: expected entries like 9.0a or 8.0+PTX, got {entry!r}")
+        number = "".join(found.group(1, 2, 3))
+        if found.group(5) is None:
+            pairs.append((f"compute_{number}", f"sm_{number}"))
+        if found.group(4) is not None:
+            pairs.append((f"compute_{number}", f"compute_{number}"))
+    return pairs
+
+
 import_torch()
 require_tool(
     os.environ.get("CXX", "c++").split()[0],
@@ -35,6 +73,38 @@ require_tool(
 require_tool("ninja", "it builds the extension", "Install it: pip install ninja")
 
 from torch.utils.cpp_extension import BuildExtension, CppExtension  # noqa: E402  (needs the checks above)
+
+CUDA = find_cuda()
+
+
+class BuildWithCuda(BuildExtension):
+    """Compiles the .cu files with nvcc, which need no torch, and links their objects in."""
+
+    def build_extension(self, extension):
+        if CUDA is not None:
+            folder = Path(self.build_temp) / "cuda"
+            folder.mkdir(parents=True, exist_ok=True)
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                extension.extra_objects += list(pool.map(lambda name: self.compile_cuda(name, folder), CUDA_SOURCES))
+        super().build_extension(extension)
+
+    def compile_cuda(self, name, folder):
+        target = (folder / f"{name}.o").absolute()
+        sources = [*Path("csrc/cuda").glob("*.h"), Path("csrc/gating.h"), Path(f"csrc/cuda/{name}.cu"), Path(__file__)]
+        if target.is_file() and target.stat().st_mtime > max(source.stat().st_mtime for source in sources):
+            return str(target)
+        codes = [f"-gencode=arch={compute},code={code}" for compute, code in architectures()]
+        flags = ["-std=c++17", "-O3", "-Xcompiler=-fPIC", *codes]
+        command = [str(CUDA / "bin" / "nvcc"), *flags, "-c", f"csrc/cuda/{name}.cu", "-o", str(target)]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        if finished.returncode != 0:
+            raise SystemExit(
+                f"fastinterp: nvcc failed on csrc/cuda/{name}.cu (FASTINTERP_CUDA=off builds without it):\n"
+                + finished.stdout
+                + finished.stderr
+            )
+        return str(target)
+
 
 # -fopenmp stands at the compile step only: linked with it, the extension would load a second OpenMP runtime beside
 # torch's own and torch.set_num_threads would not reach the kernels.
@@ -48,21 +118,26 @@ COMPILE_FLAGS = [
     "-Wno-unused-function",
     "-Wno-maybe-uninitialized",
 ]
+SOURCES = ["ops.cpp", *(f"cpu/{name}.cpp" for name in ("packed_stack", "saliency", "optimize", "ccp", "topk"))]
+cuda_settings = {}
+if CUDA is not None:
+    SOURCES.append("cuda/dispatch.cpp")
+    names = " ".join(code for _, code in architectures())
+    cuda_settings = {
+        "define_macros": [("FASTINTERP_CUDA_ARCHS", f'"{names}"')],
+        "libraries": ["cudart_static", "rt", "dl", "pthread"],
+        "library_dirs": [str(CUDA / "lib64")],
+        "extra_objects": [],
+    }
 
 setup(
     ext_modules=[
         CppExtension(
             "fastinterp._C",
-            [
-                "csrc/ops.cpp",
-                "csrc/cpu/packed_stack.cpp",
-                "csrc/cpu/saliency.cpp",
-                "csrc/cpu/optimize.cpp",
-                "csrc/cpu/ccp.cpp",
-                "csrc/cpu/topk.cpp",
-            ],
+            [f"csrc/{source}" for source in SOURCES],
             extra_compile_args=COMPILE_FLAGS,
+            **cuda_settings,
         )
     ],
-    cmdclass={"build_ext": BuildExtension},
+    cmdclass={"build_ext": BuildWithCuda},
 )

@@ -75,4 +75,38 @@ inline ConvStack check_stack(at::TensorList weights, at::TensorList biases, cons
   return stack;
 }
 
+// Everything about a saliency problem but the values of `lengths`.
+inline ConvStack check_saliency(const at::Tensor& embedded, const at::Tensor& lengths, int64_t frame,
+                                at::TensorList weights, at::TensorList biases, const at::Tensor& class_weight,
+                                const at::Tensor& class_bias, const std::string& activation, int64_t layer) {
+  check_floats(embedded, "embedded", 3);
+  check_floats(class_weight, "class_weight", 2);
+  check_floats(class_bias, "class_bias", 1);
+  const ConvStack stack = check_stack(weights, biases, activation, embedded.size(2));
+  const int64_t positions = embedded.size(1), classes = class_weight.size(0), last = stack.size() - 1;
+  TORCH_CHECK_VALUE(frame > 0 && frame >= positions, "frame: expected at least ", std::max<int64_t>(positions, 1),
+                    ", got ", frame);
+  TORCH_CHECK_VALUE(lengths.scalar_type() == at::kLong && lengths.dim() == 1 && lengths.size(0) == embedded.size(0) &&
+                        lengths.is_contiguous(),
+                    "lengths: expected contiguous int64 of shape (", embedded.size(0), ")");
+  TORCH_CHECK_VALUE(layer >= 0 && layer <= last, "layer: expected 0 to ", last, ", got ", layer);
+  TORCH_CHECK_VALUE(classes > 0 && class_weight.size(1) == stack.layers[last].out_channels,
+                    "class_weight: expected shape (classes, ", stack.layers[last].out_channels, "), got ",
+                    class_weight.sizes());
+  TORCH_CHECK_VALUE(class_bias.size(0) == classes, "class_bias: expected ", classes, " values, got ",
+                    class_bias.size(0));
+  return stack;
+}
+
+// Shapes and dtypes of a cosine search.
+inline void check_search(const at::Tensor& queries, const at::Tensor& vocabulary, const at::Tensor& inverse_norms) {
+  check_floats(queries, "queries", 2);
+  check_floats(vocabulary, "vocabulary", 2);
+  check_floats(inverse_norms, "inverse_norms", 1);
+  TORCH_CHECK_VALUE(vocabulary.size(1) == queries.size(1), "vocabulary: expected ", queries.size(1), " columns, got ",
+                    vocabulary.size(1));
+  TORCH_CHECK_VALUE(inverse_norms.size(0) == vocabulary.size(0), "inverse_norms: expected ", vocabulary.size(0),
+                    " values, got ", inverse_norms.size(0));
+}
+
 }  // namespace fastinterp

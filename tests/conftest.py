@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from fastinterp import ConvTextModel, ModelConfig, Vocabulary
+from fastinterp import _C, ConvTextModel, ModelConfig, Vocabulary, ops
 
 # Derandomised: a failure in CI must be the same failure on a desk. FASTINTERP_EXAMPLES=1000 digs deeper.
 settings.register_profile(
@@ -25,9 +25,28 @@ settings.load_profile("fastinterp")
 WORDS = ("good", "bad", "film", "plot", "actor", "dull", "great", "slow", "fine", "odd", "Good", "the")
 
 
-@pytest.fixture(scope="session", params=["cpu"])
+# With FASTINTERP_EMULATED set, the operators of the whole session are those of csrc/cuda, run on emulated threads.
+EMULATED = "FASTINTERP_EMULATED" in os.environ
+if EMULATED:
+    from emulation.build import load_emulated_operators
+
+    load_emulated_operators(Path(os.environ["FASTINTERP_EMULATED"]))
+    ops._operators = torch.ops.fastinterp_emulated
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request: pytest.FixtureRequest) -> str:
+    if request.param == "cuda" and not (_C.cuda and torch.cuda.is_available()):
+        pytest.skip("needs a GPU and a build with CUDA")
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def checking_device(device: str) -> str:
+    """A device whose operators look at the values they get; those of a GPU clamp them instead."""
+    if EMULATED or device != "cpu":
+        pytest.skip("a GPU's operators do not wait for values")
+    return device
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import EMULATED
 from hypothesis import given
 from problems import (
     OptimizationProblem,
@@ -229,7 +230,7 @@ def test_words_that_point_where_the_query_points_tie_to_the_lower_index(device: 
 
 
 def every_result(device: str, rows: slice) -> list[torch.Tensor]:
-    """Results of all operators for some rows of one fixed batch."""
+    """Results of all operators for some rows of one fixed batch; those of deeper layers' optimisation last."""
     problem = paper_problems(9, 33, 50)
     weights, biases = problem.stack.move(device)
     generator = torch.Generator().manual_seed(3)
@@ -253,18 +254,23 @@ def every_result(device: str, rows: slice) -> list[torch.Tensor]:
         results += ops.saliency(embedded, tokens, 25, deep_weights, deep_biases, *head, "relu", layer, True)
     adam = problem.settings
     results += ops.optimize_adam(shallow[0], weights, biases, shallow[1], *shallow_edges, "relu", *adam)
-    results += ops.optimize_adam(deep_target, deep_weights, deep_biases, deep_start, *edges, "relu", *adam)
     shallow_layer = (weights, biases, *shallow_edges, "relu", 100, 1e-5, 0.004, 0.02)
     results += ops.optimize_ccp(shallow[0], *shallow_layer)
     results += ops.cosine_topk(embedded[:, 0].contiguous(), vocabulary, 1 / vocabulary.norm(dim=1), 5)
+    results += ops.optimize_adam(deep_target, deep_weights, deep_biases, deep_start, *edges, "relu", *adam)
     return results
 
 
 def test_results_do_not_depend_on_the_batch(device: str):
     whole = every_result(device, slice(0, 9))
     for rows in (slice(0, 1), slice(3, 7), slice(8, 9)):
-        for full, part in zip(whole, every_result(device, rows), strict=True):
-            assert torch.equal(full[rows], part)
+        results = every_result(device, rows)
+        for place, (full, part) in enumerate(zip(whole, results, strict=True)):
+            if place == len(results) - 3 and (EMULATED or device != "cpu"):
+                # A GPU's products of deeper layers come from its BLAS, which adds up differently for other batches.
+                torch.testing.assert_close(full[rows], part)
+            else:
+                assert torch.equal(full[rows], part)
 
 
 def test_results_do_not_depend_on_the_number_of_threads(threads):
@@ -349,7 +355,6 @@ BAD_ARGUMENTS = {
         "start: expected a contiguous",
     ),
     "width": (3, lambda start: start[..., :7].contiguous(), "takes 300 channels but receives 7"),
-    "edges": (4, lambda begin: begin * 0 + 3, "begin, end: problem 0 has rows"),
     "activation": (6, lambda _: "gelu", "activation: expected relu"),
     "steps": (7, lambda _: -1, "steps: expected at least 0, got -1"),
     "epsilon": (13, lambda _: 0.0, "epsilon: expected more than 0"),
@@ -373,7 +378,6 @@ def test_optimize_adam_names_the_bad_argument(device: str, case: str):
         ({"class_weight": torch.zeros(2, 8)}, "class_weight: expected shape"),
         ({"class_bias": torch.zeros(3)}, "class_bias: expected 2 values, got 3"),
         ({"frame": 3}, "frame: expected at least 4, got 3"),
-        ({"lengths": torch.tensor([5])}, "lengths: expected 0 to 4, got 5"),
         ({"lengths": torch.tensor([1, 1])}, "lengths: expected contiguous int64"),
     ],
 )
@@ -398,7 +402,24 @@ def test_saliency_names_the_bad_argument(device: str, change: dict, message: str
 
 
 @pytest.mark.parametrize("k", [0, 4])
-def test_cosine_topk_refuses_more_words_than_there_are(device: str, k: int):
-    inverse_norms = torch.tensor([1.0, 0, 1, 1], device=device)
+def test_cosine_topk_refuses_more_words_than_there_are(checking_device: str, k: int):
+    inverse_norms = torch.tensor([1.0, 0, 1, 1])
     with pytest.raises(ValueError, match="k: expected 1 to 3"):
-        ops.cosine_topk(torch.ones(1, 2, device=device), torch.ones(4, 2, device=device), inverse_norms, k)
+        ops.cosine_topk(torch.ones(1, 2), torch.ones(4, 2), inverse_norms, k)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(3, 5), (0, 2), (-1, 5), (0, 6)])
+def test_rows_that_do_not_hold_the_location_are_refused(checking_device: str, begin: int, end: int):
+    target, weights, biases, start, _, _, *rest = paper_problems(1, 9, 2).arguments(checking_device)
+    edges = torch.tensor([begin]), torch.tensor([end])
+    with pytest.raises(ValueError, match="begin, end: problem 0 has rows"):
+        ops.optimize_adam(target, weights, biases, start, *edges, *rest)
+    with pytest.raises(ValueError, match="begin, end: problem 0 has rows"):
+        ops.optimize_ccp(target, weights, biases, *edges, "relu", 10, 1e-5, 0.004, 0.02)
+
+
+def test_lengths_beyond_the_embedded_positions_are_refused(checking_device: str):
+    weights, biases = paper_problems(1, 9, 1).stack.move(checking_device)
+    head = torch.zeros(2, 9), torch.zeros(2)
+    with pytest.raises(ValueError, match="lengths: expected 0 to 4, got 5"):
+        ops.saliency(torch.zeros(1, 4, 300), torch.tensor([5]), 6, weights, biases, *head, "relu", 0, False)

@@ -7,6 +7,7 @@
 
 #include <map>
 
+#include "../gating.h"
 #include "packed_stack.h"
 #include "problems.h"
 
@@ -29,17 +30,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> optimize_ccp(const at
                                                                         int64_t max_iterations, double tolerance,
                                                                         double l2_weight, double similarity_weight) {
   check_floats(target, "target", 2);
-  TORCH_CHECK_VALUE(!weights.empty() && weights[0].dim() == 3, "weights: expected one layer of 3 dimensions");
-  const ConvStack stack = check_stack(weights, biases, std::string(activation), weights[0].size(1));
-  TORCH_CHECK_VALUE(stack.size() == 1, "weights: expected the first layer alone, got ", stack.size(), " layers");
+  const ConvStack stack = check_ccp(weights, biases, std::string(activation), max_iterations, l2_weight);
   const bool gated = activation == "relu";
-  TORCH_CHECK_VALUE(gated || activation == "identity", "activation: expected relu or identity, got ",
-                    std::string(activation));
-  TORCH_CHECK_VALUE(l2_weight > 0, "l2_weight: expected more than 0, got ", l2_weight);
-  TORCH_CHECK_VALUE(max_iterations >= 1, "max_iterations: expected at least 1, got ", max_iterations);
   const int64_t problems = target.size(0), channels = target.size(1), field = stack.field(0);
   const int64_t width = weights[0].size(1);
-  check_problems(stack, target, begin, end);
+  check_problem_shapes(stack, target, begin, end);
+  check_problem_rows(stack, begin, end);
   TORCH_CHECK_VALUE(!gated || !target.lt(0).any().item<bool>(), "target: expected no negative activation with relu");
   const int64_t* begins = begin.const_data_ptr<int64_t>();
   const int64_t* ends = end.const_data_ptr<int64_t>();

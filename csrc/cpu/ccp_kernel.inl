@@ -94,15 +94,13 @@ static bool set_gate(CcpProblem& problem, CcpState& state, int64_t k, bool open)
 // Flipping one gate changes that by +-a_k z_k + a_k^2 ||w_k||^2 / (4 lambda1), so a gate may be worth flipping that
 // already agrees with the sign of z_k: single flips leave stationary points that the procedure alone cannot.
 static bool flip_best_gate(const ConvLayer& layer, const CcpSettings& settings, CcpProblem& problem, CcpState& state) {
-  const double quarter = 1 / (4 * settings.l2_weight);
   double worth = 0, best_gain = 0;
   int64_t best = -1;
   for (int64_t k = 0; k < layer.out_channels; ++k) {
-    const double a = problem.target[k];
-    if (a == 0) continue;
+    if (problem.target[k] == 0) continue;
     worth += 0.5 * state.gated[k] * (state.z[k] - layer.bias[k]);
     const double gain =
-        (problem.gates[k] ? -a : a) * state.z[k] + a * a * problem.norms[k] * problem.norms[k] * quarter;
+        flip_gain(problem.target[k], state.z[k], problem.gates[k], problem.norms[k], settings.l2_weight);
     if (gain > best_gain) {
       best_gain = gain;
       best = k;

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include "../gating.h"
 #include "packed_stack.h"
 #include "problems.h"
 
@@ -23,11 +24,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
   const ConvStack stack = check_stack(weights, biases, std::string(activation), start.size(2));
   const int64_t problems = target.size(0), field = stack.field(stack.size() - 1), width = start.size(2);
   const int64_t channels = stack.layers.back().out_channels;
-  check_problems(stack, target, begin, end);
-  TORCH_CHECK_VALUE(start.size(0) == problems && start.size(1) == field, "start: expected shape (", problems, ", ",
-                    field, ", D), got ", start.sizes());
-  TORCH_CHECK_VALUE(steps >= 0, "steps: expected at least 0, got ", steps);
-  TORCH_CHECK_VALUE(epsilon > 0, "epsilon: expected more than 0, got ", epsilon);
+  check_problem_shapes(stack, target, begin, end);
+  check_problem_rows(stack, begin, end);
+  check_adam(stack, target, start, steps, epsilon);
   const int64_t* begins = begin.const_data_ptr<int64_t>();
   const int64_t* ends = end.const_data_ptr<int64_t>();
 
@@ -42,7 +41,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
                               learning_rate,
                               beta1,
                               beta2,
-                              static_cast<float>(epsilon),
+                              epsilon,
                               steps};
   const ConvLayer* layers = packed.layers();
   const int64_t stride = layers[0].in_stride;

@@ -13,7 +13,7 @@ struct AdamSettings {
   double learning_rate;
   double beta1;
   double beta2;
-  float epsilon;
+  double epsilon;
   int64_t steps;
 };
 

@@ -75,24 +75,16 @@ static void measure_similarity(AdamState& state) {
     state.alignment[row] = state.inverse_norm[row] * dot(state.x + row * state.width, state.unit_sum, state.width);
 }
 
-// The numbers of one Adam step: x += rate * m / (sqrt(v) + floor) for the plain sums m and v.
-struct AdamStep {
-  float rate;
-  float floor;
-
-  AdamStep(const AdamSettings& settings, int64_t step) {
-    const double first = (1 - settings.beta1) / (1 - std::pow(settings.beta1, step));
-    const double second = std::sqrt((1 - settings.beta2) / (1 - std::pow(settings.beta2, step)));
-    rate = static_cast<float>(settings.learning_rate * first / second);
-    floor = static_cast<float>(settings.epsilon / second);
-  }
-};
+static AdamNumbers numbers_at(const AdamSettings& settings, int64_t step) {
+  return adam_numbers(settings.learning_rate, settings.beta1, settings.beta2, settings.epsilon,
+                      static_cast<double>(step));
+}
 
 // Marks the vectors in which some v may come so close to the floor, before the next review, that
 //   1 / (sqrt(v) + floor) = y - floor y^2 + O(floor^2 y^3),   y = 1 / sqrt(v),
 // is not exact in float32 without its last term. v loses at most a factor beta2 a step.
 static void review_moments(AdamState& state, const AdamSettings& settings, int64_t step) {
-  const double floor = AdamStep(settings, step + kReviewSteps - 1).floor / 2.5e-4;
+  const double floor = numbers_at(settings, step + kReviewSteps - 1).floor / 2.5e-4;
   const double smallest = floor * floor / std::pow(settings.beta2, kReviewSteps);
   for (int64_t row = 0; row < state.rows; ++row) {
     float* v = state.second_sum + row * state.width;
@@ -105,14 +97,14 @@ static void review_moments(AdamState& state, const AdamSettings& settings, int64
   }
 }
 
-// One Adam step. Returns the length of the step, rounded up far enough to stay a bound in float32.
+// One Adam step. Returns a bound on the length of the step.
 static double adam_step(AdamState& state, const AdamSettings& settings, int64_t step) {
   // With one row Sim is the constant 1; computing its gradient would only feed rounding noise to Adam.
   const float similarity_weight = state.rows > 1 ? settings.similarity_weight : 0.0f;
   if (similarity_weight != 0) measure_similarity(state);
   if ((step - 1) % kReviewSteps == 0) review_moments(state, settings, step);
 
-  const AdamStep now(settings, step);
+  const AdamNumbers now = numbers_at(settings, step);
   const Vec beta1 = broadcast(static_cast<float>(settings.beta1));
   const Vec beta2 = broadcast(static_cast<float>(settings.beta2));
   const Vec rate = broadcast(now.rate), floor = broadcast(now.floor);
@@ -154,11 +146,8 @@ static double adam_step(AdamState& state, const AdamSettings& settings, int64_t 
     squared_step += sum(moved);
     set_norm(state, row, sum(norm));
   }
-  // The sum of squares carries a relative error of at most (additions per lane) * epsilon; storing x rounds it by
-  // epsilon * ||X|| at most.
-  const double additions = static_cast<double>(state.width / kLanes + kLanes);
-  return now.rate * std::sqrt(squared_step) * (1 + additions * FLT_EPSILON) +
-         FLT_EPSILON * std::sqrt(std::max(state.squared_norm, old_squared_norm)) * 1.01;
+  return step_bound(now.rate, squared_step, std::max(state.squared_norm, old_squared_norm),
+                    static_cast<double>(state.width / kLanes + kLanes));
 }
 
 static inline int64_t certified_scratch_floats(const ConvLayer& layer) {
@@ -217,12 +206,7 @@ static void optimize_certified(const ConvLayer& layer, const AdamSettings& setti
             double squared_norm_w = 0;
             for (int64_t p = problem.begin; p < problem.end; ++p) squared_norm_w += layer.norms[k * layer.kernel + p];
             const double norm_w = std::sqrt(squared_norm_w);
-            const double certain = std::abs(static_cast<double>(z)) - dot_error * norm_w * norm_x -
-                                   2 * FLT_EPSILON * std::abs(layer.bias[k]);
-            // A filter that does not touch the existing rows has a constant gate. Rounding to float may not prolong.
-            due[i] = norm_w == 0    ? kNever
-                     : certain <= 0 ? static_cast<float>(path * (1 - 1e-6))
-                                    : static_cast<float>((path + certain / norm_w * (1 - 1e-6)) * (1 - 1e-6));
+            due[i] = proven_until(path, z, layer.bias[k], norm_w, norm_x, dot_error);
             ++problem.evaluations;
           }
         }

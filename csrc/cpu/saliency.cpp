@@ -18,27 +18,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> saliency(const at::Tensor& embedd
                                                         const at::Tensor& class_weight, const at::Tensor& class_bias,
                                                         c10::string_view activation, int64_t layer,
                                                         bool keep_activations) {
-  check_floats(embedded, "embedded", 3);
-  check_floats(class_weight, "class_weight", 2);
-  check_floats(class_bias, "class_bias", 1);
-  const ConvStack stack = check_stack(weights, biases, std::string(activation), embedded.size(2));
+  const ConvStack stack = check_saliency(embedded, lengths, frame, weights, biases, class_weight, class_bias,
+                                         std::string(activation), layer);
   const int64_t sentences = embedded.size(0), positions = embedded.size(1), width = embedded.size(2);
   const int64_t classes = class_weight.size(0), last = stack.size() - 1;
-  TORCH_CHECK_VALUE(frame > 0 && frame >= positions, "frame: expected at least ", std::max<int64_t>(positions, 1),
-                    ", got ", frame);
-  TORCH_CHECK_VALUE(lengths.scalar_type() == at::kLong && lengths.dim() == 1 && lengths.size(0) == sentences &&
-                        lengths.is_contiguous(),
-                    "lengths: expected contiguous int64 of shape (", sentences, ")");
   const int64_t* tokens = lengths.const_data_ptr<int64_t>();
   for (int64_t b = 0; b < sentences; ++b)
     TORCH_CHECK_VALUE(tokens[b] >= 0 && tokens[b] <= positions, "lengths: expected 0 to ", positions, ", got ",
                       tokens[b]);
-  TORCH_CHECK_VALUE(layer >= 0 && layer <= last, "layer: expected 0 to ", last, ", got ", layer);
-  TORCH_CHECK_VALUE(classes > 0 && class_weight.size(1) == stack.layers[last].out_channels,
-                    "class_weight: expected shape (classes, ", stack.layers[last].out_channels, "), got ",
-                    class_weight.sizes());
-  TORCH_CHECK_VALUE(class_bias.size(0) == classes, "class_bias: expected ", classes, " values, got ",
-                    class_bias.size(0));
 
   const int64_t channels = stack.layers[layer].out_channels;
   at::Tensor scores = at::empty({sentences, frame}, embedded.options());

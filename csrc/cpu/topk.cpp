@@ -40,15 +40,10 @@ void merge(const float* cosines, const int64_t* indices, int64_t lists, int64_t 
 
 std::tuple<at::Tensor, at::Tensor> cosine_topk(const at::Tensor& queries, const at::Tensor& vocabulary,
                                                const at::Tensor& inverse_norms, int64_t k) {
-  check_floats(queries, "queries", 2);
-  check_floats(vocabulary, "vocabulary", 2);
-  check_floats(inverse_norms, "inverse_norms", 1);
+  check_search(queries, vocabulary, inverse_norms);
   const int64_t count = queries.size(0), width = queries.size(1);
   const Words words{vocabulary.const_data_ptr<float>(), inverse_norms.const_data_ptr<float>(), vocabulary.size(0),
                     width};
-  TORCH_CHECK_VALUE(vocabulary.size(1) == width, "vocabulary: expected ", width, " columns, got ", vocabulary.size(1));
-  TORCH_CHECK_VALUE(inverse_norms.size(0) == words.count, "inverse_norms: expected ", words.count, " values, got ",
-                    inverse_norms.size(0));
   const int64_t searchable = words.count - std::count(words.inverse_norms, words.inverse_norms + words.count, 0.0f);
   TORCH_CHECK_VALUE(k >= 1 && k <= searchable, "k: expected 1 to ", searchable, " (words with a vector), got ", k);
 

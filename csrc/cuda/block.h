@@ -1,0 +1,198 @@
+// What a kernel sees of the GPU: its block of threads. Kernels are written against this class alone, so that a C++
+// compiler can run them too, thread by thread: tests/emulation has a Block of the same shape for that.
+#pragma once
+
+#include "../gating.h"
+
+#ifdef __CUDACC__
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#define FASTINTERP_DEVICE __device__ __forceinline__
+
+namespace fastinterp {
+
+class Block {
+ public:
+  __device__ int thread() const { return static_cast<int>(threadIdx.x); }
+  __device__ int threads() const { return static_cast<int>(blockDim.x); }
+  __device__ int lane() const { return thread() & 31; }
+  __device__ int warp() const { return thread() >> 5; }
+  __device__ int warps() const { return threads() >> 5; }
+  __device__ int x() const { return static_cast<int>(blockIdx.x); }
+  __device__ int y() const { return static_cast<int>(blockIdx.y); }
+  __device__ int blocks() const { return static_cast<int>(gridDim.x); }
+
+  // The block's shared memory, 16-byte aligned, as many bytes as the launch asked for.
+  __device__ char* memory() const {
+    extern __shared__ __align__(16) char memory_of_block[];
+    return memory_of_block;
+  }
+
+  __device__ void sync() const { __syncthreads(); }
+  __device__ void sync_warp() const { __syncwarp(); }
+  __device__ float shuffle_xor(float value, int mask) const { return __shfl_xor_sync(0xffffffffu, value, mask); }
+  __device__ uint32_t ballot(bool flag) const { return __ballot_sync(0xffffffffu, flag); }
+
+  // Returns the old value.
+  __device__ int add(int* address, int value) const { return atomicAdd(address, value); }
+  // For values that are not negative, whose order is that of their bits.
+  __device__ void raise(float* address, float value) const {
+    atomicMax(reinterpret_cast<int*>(address), __float_as_int(value));
+  }
+};
+
+FASTINTERP_DEVICE float fast_divide(float a, float b) { return __fdividef(a, b); }
+FASTINTERP_DEVICE float fast_rsqrt(float value) { return rsqrtf(value); }
+FASTINTERP_DEVICE int first_bit(uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
+FASTINTERP_DEVICE int count_bits(uint32_t bits) { return __popc(bits); }
+
+inline void check(cudaError_t status) {
+  if (status != cudaSuccess) throw std::runtime_error(std::string("fastinterp: ") + cudaGetErrorString(status));
+}
+
+// Of the current device.
+inline int processors() {
+  int device = 0, count = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count;
+}
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kMostThreads, Kernel::kBlocksPerProcessor)
+    entry(const typename Kernel::Arguments arguments) {
+  const Block block;
+  Kernel::run(block, arguments);
+}
+
+// Runs `Kernel::run` in a grid of x times y blocks on a stream.
+template <class Kernel>
+void launch(int64_t x, int64_t y, int64_t threads, int64_t shared_bytes, void* stream,
+            const typename Kernel::Arguments& arguments) {
+  if (x == 0 || y == 0) return;
+  if (shared_bytes > 48 * 1024)  // more than every launch may have without asking
+    check(cudaFuncSetAttribute(entry<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)));
+  entry<Kernel><<<dim3(static_cast<unsigned>(x), static_cast<unsigned>(y)), static_cast<unsigned>(threads),
+                  static_cast<size_t>(shared_bytes), static_cast<cudaStream_t>(stream)>>>(arguments);
+  check(cudaGetLastError());
+}
+
+}  // namespace fastinterp
+
+#else
+#include "emulated_block.h"
+#endif
+
+namespace fastinterp {
+
+FASTINTERP_DEVICE float warp_sum(const Block& block, float value) {
+  for (int offset = 16; offset > 0; offset /= 2) value += block.shuffle_xor(value, offset);
+  return value;
+}
+
+FASTINTERP_DEVICE float warp_max(const Block& block, float value) {
+  for (int offset = 16; offset > 0; offset /= 2) value = fmaxf(value, block.shuffle_xor(value, offset));
+  return value;
+}
+
+FASTINTERP_DEVICE float warp_min(const Block& block, float value) { return -warp_max(block, -value); }
+
+template <int HALF, int COUNT>
+FASTINTERP_DEVICE void trade_halves(const Block& block, float (&values)[COUNT], int offset) {
+  if constexpr (HALF > 0) {
+    const bool upper = (block.lane() & offset) != 0;
+#pragma unroll
+    for (int i = 0; i < HALF; ++i) {
+      const float kept = upper ? values[i + HALF] : values[i];
+      const float sent = upper ? values[i] : values[i + HALF];
+      values[i] = kept + block.shuffle_xor(sent, offset);
+    }
+    trade_halves<HALF / 2>(block, values, offset / 2);
+  }
+}
+
+// The sums of COUNT values, a power of two up to 32, over the warp: lane l is left with that of value
+// warp_sums_index<COUNT>(l). Lanes trade halves of their values, which takes COUNT shuffles instead of 5 COUNT.
+template <int COUNT>
+FASTINTERP_DEVICE float warp_sums(const Block& block, float (&values)[COUNT]) {
+  trade_halves<COUNT / 2>(block, values, 16);
+#pragma unroll
+  for (int offset = 16 / COUNT; offset > 0; offset /= 2) values[0] += block.shuffle_xor(values[0], offset);
+  return values[0];
+}
+
+template <int COUNT>
+FASTINTERP_DEVICE int warp_sums_index(int lane) {
+  int index = 0, offset = 16;
+  for (int half = COUNT / 2; half > 0; half /= 2, offset /= 2)
+    if (lane & offset) index += half;
+  return index;
+}
+
+// Floats of shared memory that block_sums needs.
+template <int COUNT>
+FASTINTERP_SHARED constexpr int block_sums_floats(int warps) {
+  return 3 * warps * COUNT;
+}
+
+// The sums of COUNT values over the block, for every thread, in an order that never changes. `turn` starts at 0 and is
+// the block's own: calls take turns with two buffers, so that one block.sync() each is enough.
+template <int COUNT>
+FASTINTERP_DEVICE void block_sums(const Block& block, float (&values)[COUNT], float* shared, int& turn) {
+  const int lane = block.lane(), warp = block.warp(), warps = block.warps();
+  float* partials = shared + turn * warps * COUNT;
+  turn ^= 1;
+  const float partial = warp_sums<COUNT>(block, values);
+  partials[warp * COUNT + warp_sums_index<COUNT>(lane)] = partial;  // lanes of the same index hold the same
+  block.sync();
+  float* own = shared + (2 * warps + warp) * COUNT;
+  for (int i = lane; i < COUNT; i += 32) {
+    float total = 0;
+    for (int w = 0; w < warps; ++w) total += partials[w * COUNT + i];
+    own[i] = total;
+  }
+  block.sync_warp();
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i) values[i] = own[i];
+  block.sync_warp();
+}
+
+// Writes the indices below `count` for which `wanted` holds into `list`, ascending, and how many they are into
+// `*found`. Ends with a block.sync().
+template <class Wanted>
+FASTINTERP_DEVICE void list_where(const Block& block, int count, Wanted wanted, int* list, int* found) {
+  if (block.warp() == 0) {
+    const int lane = block.lane();
+    int place = 0;
+    for (int first = 0; first < count; first += 32) {
+      const bool mine = first + lane < count && wanted(first + lane);
+      const uint32_t bits = block.ballot(mine);
+      if (mine) list[place + count_bits(bits & ((1u << lane) - 1))] = first + lane;
+      place += count_bits(bits);
+    }
+    if (lane == 0) *found = place;
+  }
+  block.sync();
+}
+
+// Whether `flag` is set in any thread of the block, for every thread.
+FASTINTERP_DEVICE bool block_any(const Block& block, bool flag, int* shared) {
+  block.sync();
+  if (block.thread() == 0) *shared = 0;
+  block.sync();
+  if (flag) block.add(shared, 1);
+  block.sync();
+  return *shared != 0;
+}
+
+FASTINTERP_DEVICE int clamp(int64_t value, int low, int high) {
+  return value < low ? low : value > high ? high : static_cast<int>(value);
+}
+
+}  // namespace fastinterp
