@@ -60,8 +60,11 @@ class Peer:
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
     started = time.perf_counter()
     result = run()
+    wait()
     return time.perf_counter() - started, result
 
 

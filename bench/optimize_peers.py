@@ -100,8 +100,7 @@ def hand_adam(arguments: tuple[Any, ...], step: Callable[..., Any] = hand_step) 
         count = (end - begin).view(-1, 1, 1).to(start.dtype)
         first, second = torch.zeros_like(inputs), torch.zeros_like(inputs)
         fixed = (matrix, biases[0], target, mask, count, *settings)
-        for t in range(1, steps + 1):
-            # A tensor, so that torch.compile does not compile every step anew.
-            time = torch.tensor(float(t))
+        # A tensor, so that torch.compile does not compile every step anew.
+        for time in torch.arange(1.0, steps + 1, device=start.device):
             inputs, first, second = step(inputs, first, second, *fixed, time)
-        return inputs
+        return inputs.clone()

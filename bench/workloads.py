@@ -52,6 +52,27 @@ def fresh_model(name: str) -> ConvTextModel:
         return ConvTextModel(ModelConfig.preset(name, corpus(name).train.classes), vocabulary).eval()
 
 
+# Table 1's vocabularies, and the mean number of tokens of a sentence.
+DRAWN = {"mr": (18_160, 20), "ag_news": (84_252, 45)}
+
+
+def drawn(name: str, sentences: int) -> tuple[ConvTextModel, Tensor]:
+    """Returns an untrained Table-2 model and drawn token ids (B, L): what a machine without the corpora can time."""
+    words, mean_length = DRAWN[name]
+    vocabulary = Vocabulary(("<pad>", "<unk>", *(f"word{i}" for i in range(words))))
+    generator = torch.Generator().manual_seed(0)
+    embedding = torch.randn(len(vocabulary), 300, generator=generator) * 0.14  # word2vec's scale
+    embedding[0] = 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shape = ModelConfig.preset(name, [f"class {i}" for i in range(2 if name == "mr" else 4)])
+        classifier = ConvTextModel(shape, vocabulary, embedding).eval()
+    lengths = (torch.randn(sentences, generator=generator) * mean_length / 3 + mean_length).long()
+    lengths = lengths.clamp(1, shape.length)[:, None]
+    ids = torch.randint(2, len(vocabulary), (sentences, shape.length), generator=generator)
+    return classifier, ids * (torch.arange(shape.length) < lengths)
+
+
 @dataclass(frozen=True)
 class Located:
     """The selected locations of test sentences: activations (B, C), and rows [begin, end) of each field that exist."""
@@ -64,7 +85,13 @@ class Located:
 def located(classifier: ConvTextModel, name: str, count: int | None, layer: int) -> Located:
     """Returns the first `count` locations (m = 3) of the corpus's test sentences."""
     texts = corpus(name).test.texts
-    ids = classifier.encode(texts if count is None else texts[: count // LOCATIONS + 1])
+    return located_in(
+        classifier, classifier.encode(texts if count is None else texts[: count // LOCATIONS + 1]), count, layer
+    )
+
+
+def located_in(classifier: ConvTextModel, ids: Tensor, count: int | None, layer: int) -> Located:
+    """Returns the first `count` locations (m = 3) of sentences given as ids."""
     _, chosen, activations = explain_locations(classifier, ids, layer, LOCATIONS)
     begin, end = field_edges(classifier, layer, chosen.location[:count])
     return Located(activations[:count].contiguous(), begin, end)
@@ -72,7 +99,11 @@ def located(classifier: ConvTextModel, name: str, count: int | None, layer: int)
 
 def problems(classifier: ConvTextModel, name: str, count: int, layer: int = 0, steps: int = 1000) -> tuple[Any, ...]:
     """Returns the arguments of `optimize_adam` for the first `count` locations of the test sentences."""
-    found = located(classifier, name, count, layer)
+    return arguments_of(classifier, located(classifier, name, count, layer), name, layer, steps)
+
+
+def arguments_of(classifier: ConvTextModel, found: Located, name: str, layer: int, steps: int) -> tuple[Any, ...]:
+    """Returns the arguments of `optimize_adam` for locations that were found, on the model's device."""
     before, after = classifier.config.receptive_field(layer)
     weights, biases = classifier.convolution_weights(layer)
     config = OPTIMIZATION[name]
@@ -80,7 +111,9 @@ def problems(classifier: ConvTextModel, name: str, count: int, layer: int = 0, s
         found.activations,
         weights,
         biases,
-        random_starts(classifier, torch.arange(len(found.begin)), before + after + 1, config.seed),
+        random_starts(
+            classifier, torch.arange(len(found.begin), device=classifier.device), before + after + 1, config.seed
+        ),
         found.begin,
         found.end,
         classifier.config.activation,

@@ -78,6 +78,9 @@ def interpretation_options(command: Command) -> Command:
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
+device_option = click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
+
+
 def data_options(command: Command) -> Command:
     """Adds the options that say which columns of the user's own file to read."""
     options = [
@@ -123,6 +126,7 @@ def demo(output: Path, seed: int) -> None:
 @click.option("--learning-rate", type=float, help="Default: the preset's.")
 @click.option("--batch-size", type=int, help="Default: the preset's.")
 @click.option("--seed", default=0, show_default=True)
+@device_option
 def train(
     data: str,
     output: Path,
@@ -138,6 +142,7 @@ def train(
     learning_rate: float | None,
     batch_size: int | None,
     seed: int,
+    device: str,
 ) -> None:
     """Train a model on DATA: mr, ag_news, snippets, or a .csv, .tsv or .jsonl file."""
     corpus = load_corpus(data, text_column, label_column)
@@ -148,7 +153,7 @@ def train(
     given = {"epochs": epochs, "patience": patience, "learning_rate": learning_rate, "batch_size": batch_size}
     chosen = {name: value for name, value in given.items() if value is not None}
     training = TrainingConfig(**{**vars(TrainingConfig.preset(preset)), **chosen, "seed": seed})
-    train_on_corpus(corpus, data, shape, training, vectors, output)
+    train_on_corpus(corpus, data, shape, training, vectors, output, device)
 
 
 @main.command("interpret")
@@ -156,15 +161,18 @@ def train(
 @click.argument("text", nargs=-1)
 @click.option("--file", "file", type=click.File("r", encoding="utf-8"), help="One sentence a line; - is stdin.")
 @interpretation_options
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every score and vector.")
-def interpret_command(model: Path, text: tuple[str, ...], file: Any, as_json: bool, **settings: Any) -> None:
+def interpret_command(
+    model: Path, text: tuple[str, ...], file: Any, device: str, as_json: bool, **settings: Any
+) -> None:
     """Say in words what decides the prediction of MODEL for each TEXT.
 
     Without TEXT and --file, sentences are read from standard input, one a line.
     """
     if text and file:
         raise click.UsageError("give sentences as arguments or with --file, not both")
-    loaded = load_model(model)
+    loaded = load_model(model, device)
     source = text or file or click.open_file("-", encoding="utf-8")
     screen = Console()
     for batch in _batches(source):
@@ -180,12 +188,13 @@ def interpret_command(model: Path, text: tuple[str, ...], file: Any, as_json: bo
 @click.argument("data")
 @data_options
 @interpretation_options
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def evaluate_command(
-    model: Path, data: str, text_column: str, label_column: str, as_json: bool, **settings: Any
+    model: Path, data: str, text_column: str, label_column: str, device: str, as_json: bool, **settings: Any
 ) -> None:
     """Measure accuracy and matching rate of MODEL on the held-out part of DATA."""
-    loaded = load_model(model)
+    loaded = load_model(model, device)
     held_out = load_corpus(data, text_column, label_column).test
     if held_out.classes != loaded.config.classes:
         raise ValueError(f"data: expected the model's classes {loaded.config.classes}, got {held_out.classes}")
@@ -214,6 +223,7 @@ def info() -> None:
         "instruction set": _C.simd,
         "threads": torch.get_num_threads(),
         "CUDA kernels": ", ".join(_C.cuda_archs) if _C.cuda else "not built",
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use",
         "data folder": f"{folder or 'not set'} (FASTINTERP_DATA_DIR)",
         "cache folder": f"{cache_folder()} (FASTINTERP_CACHE_DIR)",
         "corpora": ", ".join(NAMED_CORPORA),

@@ -101,8 +101,9 @@ def interpret(
     """Returns for each sentence which locations of a layer decide its prediction and what they detect, in words.
 
     A sentence's result depends on nothing but the sentence, the model and the settings: not on the other sentences
-    of the call nor on the number of threads. Tokens that are not in the vocabulary are read as one unknown word. A
-    text without tokens has the class that the model gives to padding, and no locations.
+    of the call nor on the number of threads. Everything is computed where the model is and returned on the CPU. Tokens
+    that are not in the vocabulary are read as one unknown word. A text without tokens has the class that the model
+    gives to padding, and no locations.
 
     Args:
         model: the classifier.
@@ -139,16 +140,10 @@ def _interpret_batch(
     ids = token_ids(model, sentences)
     found, chosen, activations = explain_locations(model, ids, layer, locations)
     begin, end = field_edges(model, layer, chosen.location)
-    optimized = optimize_inputs(
-        model,
-        activations,
-        layer,
-        begin,
-        end,
-        mix(_content_keys(ids)[chosen.sentence], chosen.location),
-        config,
-    )
+    keys = mix(_content_keys(ids).to(model.device)[chosen.sentence], chosen.location)
+    optimized = optimize_inputs(model, activations, layer, begin, end, keys, config)
     words = nearest_words(model, optimized.overall, neighbors)
+    scores, overall = found.scores.cpu(), optimized.overall.cpu()
 
     before, _ = model.config.receptive_field(layer)
     token_lists = [tokenize(sentence) for sentence in sentences]
@@ -160,14 +155,15 @@ def _interpret_batch(
         described[sentence].append(
             Location(
                 index=location,
-                score=float(found.scores[sentence, location]),
+                score=float(scores[sentence, location]),
                 token_indices=tuple(seen),
                 tokens=tuple(tokens[i] for i in seen),
-                optimized=optimized.overall[problem],
+                optimized=overall[problem],
                 neighbors=tuple(words[problem]),
             )
         )
-    probabilities, classes = found.class_scores.softmax(dim=1), found.class_scores.argmax(dim=1).tolist()
+    class_scores = found.class_scores.cpu()
+    probabilities, classes = class_scores.softmax(dim=1), class_scores.argmax(dim=1).tolist()
     results = []
     for i, sentence in enumerate(sentences):
         tokens = token_lists[i][: model.config.length]
@@ -180,7 +176,7 @@ def _interpret_batch(
                 label=model.config.classes[classes[i]],
                 probability=float(probabilities[i, classes[i]]),
                 layer=layer,
-                saliency=found.scores[i],
+                saliency=scores[i],
                 locations=tuple(described[i]),
             )
         )

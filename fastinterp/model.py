@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from fastinterp import _C
 from fastinterp.errors import ModelError
 from fastinterp.text import PAD, Vocabulary, tokenize
 
@@ -173,8 +174,13 @@ class ConvTextModel(nn.Module):
         before, after = self.config.receptive_field(self.config.layers - 1)
         return ids[:, : longest + before + 1 + after]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and so where everything about the model is computed."""
+        return self.embedding.weight.device
+
     def encode(self, sentences: Sequence[str]) -> Tensor:
-        """Returns token ids (B, L) int64 of raw sentences, cut or padded to the frame."""
+        """Returns token ids (B, L) int64 of raw sentences, cut or padded to the frame, on the CPU."""
         return self.vocabulary.encode([tokenize(sentence) for sentence in sentences], self.config.length)
 
     def convolution_weights(self, layer: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -241,13 +247,19 @@ def _json(fields: Mapping[str, object]) -> str:
     return json.dumps(fields, indent=2) + "\n"
 
 
-def load_model(folder: str | Path) -> ConvTextModel:
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> ConvTextModel:
     """Returns the model that `save` wrote, in evaluation mode.
 
+    Args:
+        folder: what `save` wrote.
+        device: where the model is to work, such as "cuda".
+
     Raises:
+        ValueError: there is no such device.
         ModelError: a file is missing or damaged, or configuration, vocabulary and weights contradict each other; the
             message names the file.
     """
+    device = check_device(device)
     folder = Path(folder)
     config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     for path in (config_path, weights_path, folder / VOCABULARY_FILE):
@@ -272,7 +284,27 @@ def load_model(folder: str | Path) -> ConvTextModel:
         model.check_finite()
     except ValueError as error:
         raise ModelError(f"{weights_path}: {error}") from error
-    return model.eval()
+    return model.to(device).eval()
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """Returns the device; raises ValueError unless torch has it and fastinterp has kernels for it."""
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device: expected cpu, cuda or cuda:0, got {device!r}") from error
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected cpu, cuda or cuda:0, got {device!r}")
+    if found.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"device: {device} is not there (torch {torch.__version__} finds no GPU)")
+        if not _C.cuda:
+            raise ValueError(
+                f"device: fastinterp was built without CUDA; {device} needs a build where nvcc is installed"
+            )
+        if (found.index or 0) >= torch.cuda.device_count():
+            raise ValueError(f"device: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {device}")
+    return found
 
 
 def _check_tensors(model: ConvTextModel, tensors: dict[str, Tensor], path: Path) -> None:

@@ -29,6 +29,8 @@ def nearest_words(model: ConvTextModel, vectors: Tensor, neighbors: int = 5) -> 
             f"vectors: expected float32 of shape (Q, {model.config.embedding_dimension}), got {vectors.dtype} of "
             f"shape {tuple(vectors.shape)}"
         )
+    if vectors.device != model.device:
+        raise ValueError(f"vectors: expected on the model's {model.device}, got on {vectors.device}")
     if not torch.isfinite(vectors).all():
         raise ValueError("vectors: expected finite values, got NaN or infinity")
     matrix = model.embedding.weight.detach()

@@ -2,6 +2,10 @@
 
 All take contiguous float32 tensors on one device and return new ones. A tensor of another dtype, shape or layout
 raises ValueError; results do not depend on how a batch is cut or on the number of threads.
+
+On a GPU nothing waits for the device: rows, lengths and k that are out of range, which the CPU refuses, are clamped
+there, and k is 64 at most. Optimisation of layers above the first uses torch's matrix products there, which may add up
+differently for another batch, and in TF32 where the user has allowed that.
 """
 
 from __future__ import annotations

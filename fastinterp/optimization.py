@@ -64,7 +64,7 @@ class OptimizationConfig:
 
 @dataclass(frozen=True)
 class OptimizedInputs:
-    """The optimised receptive fields of B locations.
+    """The optimised receptive fields of B locations, on the model's device.
 
     Attributes:
         inputs: (B, R, D) float32, zero at positions outside the sentence frame.
@@ -122,12 +122,14 @@ def optimize_inputs(
         ValueError: no such layer, a tensor of the wrong shape or dtype, or a solver that does not fit the model.
     """
     config = config or OptimizationConfig()
+    if activations.device != model.device:
+        raise ValueError(f"activations: expected on the model's {model.device}, got on {activations.device}")
     before, after = model.config.receptive_field(layer)
     weights, biases = model.convolution_weights(layer)
     field, problems = before + after + 1, len(activations)
-    begin = torch.zeros(problems, dtype=torch.int64) if begin is None else begin
-    end = torch.full((problems,), field) if end is None else end
-    keys = torch.arange(problems) if keys is None else keys
+    begin = torch.zeros(problems, dtype=torch.int64, device=model.device) if begin is None else begin
+    end = torch.full((problems,), field, device=model.device) if end is None else end
+    keys = torch.arange(problems, device=model.device) if keys is None else keys
     if keys.shape != (problems,) or keys.dtype != torch.int64:
         raise ValueError(f"keys: expected int64 of shape ({problems},), got {keys.dtype} of {tuple(keys.shape)}")
     problems_of = _Problems(model, layer, weights, biases, field, config)
@@ -187,12 +189,13 @@ class _Problems:
     def _channel_optima(self, first: int, last: int) -> Tensor:
         """Returns (C, R, D), row k the optimum of channel k alone; kept for the next call."""
         channels = self.weights[-1].shape[0]
-        key = (_fingerprint(self.model, self.layer), self.config, first, last)
+        device = self.model.device
+        key = (_fingerprint(self.model, self.layer), device, self.config, first, last)
         if key not in _channel_cache:
             if len(_channel_cache) >= _MOST_CACHED:
                 _channel_cache.pop(next(iter(_channel_cache)))
-            begin, end = torch.full((channels,), first), torch.full((channels,), last)
-            found = self.joint(torch.eye(channels), begin, end, torch.arange(channels))
+            begin, end = (torch.full((channels,), row, device=device) for row in (first, last))
+            found = self.joint(torch.eye(channels, device=device), begin, end, torch.arange(channels, device=device))
             _channel_cache[key] = found.inputs
         return _channel_cache[key]
 
@@ -229,7 +232,7 @@ def _fingerprint(model: ConvTextModel, layer: int) -> str:
     digest = hashlib.sha256(f"{model.config.activation} {model.config.length}".encode())
     for tensor in (*weights, *biases):
         digest.update(f"{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -241,8 +244,8 @@ def random_starts(model: ConvTextModel, keys: Tensor, field: int, seed: int) -> 
     """
     width = model.config.embedding_dimension
     limit = (6 / (model.config.length + width)) ** 0.5
-    stream = mix(mix(torch.zeros_like(keys), torch.tensor(seed)), keys)
-    counter = torch.arange(1, field * width + 1)
+    stream = mix(mix(torch.zeros_like(keys), torch.tensor(seed, device=keys.device)), keys)
+    counter = torch.arange(1, field * width + 1, device=keys.device)
     bits = _scramble(stream[:, None] + counter * _GOLDEN)
     unit = _shift_right(bits, 40).to(torch.float32) * 2.0**-24  # 24 bits are what a float32 holds
     starts: Tensor = (2 * unit - 1) * limit

@@ -15,7 +15,7 @@ from fastinterp.text import PAD
 
 @dataclass(frozen=True)
 class Saliency:
-    """The saliency of B sentences at one layer.
+    """The saliency of B sentences at one layer, on the model's device.
 
     Attributes:
         scores: (B, L) float32, Score_i of every location for the predicted class.
@@ -27,7 +27,7 @@ class Saliency:
 
 
 def token_ids(model: ConvTextModel, sentences: Sequence[str] | Tensor) -> Tensor:
-    """Returns (B, L) int64 ids of raw sentences; ids that are given already are checked and returned.
+    """Returns (B, L) int64 ids of raw sentences on the CPU; ids that are given already are checked and returned.
 
     Raises:
         TypeError: a single string, or something that is no text.
@@ -84,8 +84,8 @@ def _explain(model: ConvTextModel, ids: Tensor, layer: int, keep_activations: bo
     lengths = (ids != PAD).sum(dim=1)
     longest = int(lengths.max()) if len(ids) else 0
     scores, class_scores, activations = ops.saliency(
-        model.embedding.weight.detach()[ids[:, :longest]],
-        lengths,
+        model.embedding.weight.detach()[ids[:, :longest].to(model.device)],
+        lengths.to(model.device),
         model.config.length,
         weights,
         biases,
@@ -107,7 +107,7 @@ class Selection:
     """The most salient locations of B sentences, flat: N locations in the order of their sentences.
 
     Attributes:
-        sentence: (N,) int64, row of the sentence.
+        sentence: (N,) int64, row of the sentence, on the model's device as is `location`.
         location: (N,) int64, index of the location, the most salient of a sentence first.
     """
 
@@ -159,10 +159,10 @@ def select_locations(model: ConvTextModel, ids: Tensor, scores: Tensor, layer: i
     if not 1 <= locations <= model.config.length:
         raise ValueError(f"locations: expected 1 to {model.config.length}, got {locations}")
     before, _ = model.config.receptive_field(layer)
-    lengths = (ids != PAD).sum(dim=1)
+    lengths = (ids != PAD).sum(dim=1).to(scores.device)
     # The last location that sees a token stands `before` positions after it.
     visible = torch.where(lengths > 0, (lengths + before).clamp(max=ids.shape[1]), 0)
-    hidden = torch.arange(ids.shape[1]) >= visible[:, None]
+    hidden = torch.arange(ids.shape[1], device=scores.device) >= visible[:, None]
     order = scores.masked_fill(hidden, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :locations]
-    kept = torch.arange(order.shape[1]) < visible[:, None]
+    kept = torch.arange(order.shape[1], device=scores.device) < visible[:, None]
     return Selection(kept.nonzero()[:, 0], order[kept])

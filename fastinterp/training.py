@@ -102,11 +102,11 @@ class TrainingResult:
 
 
 def class_scores(model: ConvTextModel, ids: Tensor) -> Tensor:
-    """Returns class scores (N, classes), before softmax, of token ids (N, L), in evaluation mode."""
+    """Returns class scores (N, classes), before softmax, of token ids (N, L), in evaluation mode, on the CPU."""
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        scores = torch.cat([model(batch) for batch in ids.split(_EVALUATION_BATCH)])
+        scores = torch.cat([model(batch.to(model.device)).cpu() for batch in ids.split(_EVALUATION_BATCH)])
     model.train(was_training)
     return scores
 
@@ -144,7 +144,7 @@ def train_model(
     result = TrainingResult()
     best_weights = copy.deepcopy(model.state_dict())
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(config.seed)  # dropout
         for epoch in range(1, config.epochs + 1):
             batches = torch.randperm(len(ids), generator=order).split(config.batch_size)
@@ -152,7 +152,7 @@ def train_model(
             total = 0.0
             for done, batch in enumerate(batches, start=1):
                 read = drop_words(ids[batch], config.word_dropout)
-                loss = functional.cross_entropy(model(read), labels[batch])
+                loss = functional.cross_entropy(model(read.to(model.device)), labels[batch].to(model.device))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

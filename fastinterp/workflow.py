@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fastinterp import training
 from fastinterp.datasets import Corpus
 from fastinterp.errors import DownloadError
-from fastinterp.model import ConvTextModel, ModelConfig, check_output, save
+from fastinterp.model import ConvTextModel, ModelConfig, check_device, check_output, save
 from fastinterp.text import Vocabulary, tokenize
 from fastinterp.vectors import DEFAULT_VECTORS, WordVectors, embed_vocabulary, load_vectors, train_vectors
 
@@ -50,6 +50,7 @@ def train_on_corpus(
     config: training.TrainingConfig,
     vectors: str,
     output: Path,
+    device: str = "cpu",
 ) -> ConvTextModel:
     """Returns a model trained on `corpus`, saved into `output` with its metrics; shows progress on standard error.
 
@@ -63,11 +64,14 @@ def train_on_corpus(
         config: how to train.
         vectors: a source of word vectors, or "corpus".
         output: folder of the model.
+        device: where to train.
 
     Raises:
+        ValueError: there is no such device.
         ModelError: `output` cannot be written; found out before training.
         DataError: the vectors cannot be read.
     """
+    place = check_device(device)
     check_output(output)
     screen = Console(stderr=True)
     tokens = [tokenize(text) for text in corpus.train.texts + corpus.test.texts]
@@ -82,7 +86,7 @@ def train_on_corpus(
         torch.manual_seed(config.seed)
         model = ConvTextModel(
             dataclasses.replace(shape, embedding_dimension=source.dimension), vocabulary, embedding.matrix
-        )
+        ).to(place)
     result = _train_with_progress(model, corpus, config, screen)
     metrics = {
         "corpus": name,

@@ -189,3 +189,10 @@ def test_a_damaged_model_folder_is_one_clear_error(model: ConvTextModel, tmp_pat
     with pytest.raises(ModelError, match=message) as error:
         load_model(tmp_path / "m")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["banana", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_clear_error(model, tmp_path: Path, device: str):
+    save(model, tmp_path / "model")
+    with pytest.raises(ValueError, match="^device: "):
+        load_model(tmp_path / "model", device)
