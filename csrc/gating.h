@@ -26,21 +26,69 @@ FASTINTERP_SHARED AdamNumbers adam_numbers(double learning_rate, double beta1, d
   return {static_cast<float>(learning_rate * first / second), static_cast<float>(epsilon / second)};
 }
 
-// Length of one step, rounded up far enough to stay a bound in float32: a sum of `additions` squares per partial sum
-// carries a relative error of additions * epsilon at most, and storing X rounds it by epsilon ||X||.
-FASTINTERP_SHARED double step_bound(float rate, double squared_step, double squared_norm, double additions) {
-  return rate * std::sqrt(squared_step) * (1 + additions * FLT_EPSILON) + FLT_EPSILON * std::sqrt(squared_norm) * 1.01;
+// Where X has gone since the start of a problem, in two sums that never fall: along a fixed heading V, in multiples of
+// it, and aside of it, in length. Adam's direction hardly turns from one step to the next, so most of the way is along.
+struct Travelled {
+  double along;
+  double aside;
+};
+
+// One step X += rate * d of Adam, from the sums |d|^2, d . V and |V|^2 in float32, whose partial sums carry a relative
+// error of additions * epsilon at most; storing X rounds it by epsilon ||X||. A step back counts as aside.
+FASTINTERP_SHARED Travelled travelled(float rate, float squared_step, float product, float squared_heading,
+                                      float squared_norm, int additions) {
+  const float part = squared_heading > 0 && product > 0 ? product / squared_heading : 0.0f;
+  const float left = squared_step - 2 * part * product + part * part * squared_heading;
+  const float error = static_cast<float>(5 * additions + 10) * FLT_EPSILON * squared_step;
+  return {rate * part, rate * std::sqrt((left > 0 ? left : 0.0f) + error) * (1 + 1e-6f) +
+                           FLT_EPSILON * std::sqrt(squared_norm) * 1.01f};
 }
 
-// The path length up to which the gate of pre-activation z = w . x + bias, measured at path length `path`, is proven:
-// Cauchy-Schwarz, less what rounding may hide. `dot_error` is the error of the product as a multiple of ||w|| ||x||.
-// A filter that does not touch the existing rows has a constant gate. Rounding to float may not prolong.
-FASTINTERP_SHARED float proven_until(double path, float z, float bias, double norm_w, double norm_x, double dot_error) {
-  if (norm_w == 0) return INFINITY;
-  const double certain =
+// Whether the heading should make way for the direction of the next step: too much of the last one was aside of it, and
+// it has served for a while. The first one waits until Adam has forgotten its start. Any choice is correct; this one
+// took the fewest evaluations.
+FASTINTERP_SHARED bool heading_is_spent(long long step, long long renewed, Travelled gone, float norm_heading) {
+  constexpr double kTurned = 0.2;
+  return step - renewed >= (renewed == 0 ? 4 : 6) && gone.aside > kTurned * gone.along * norm_heading;
+}
+
+// What a new heading is expected to let aside of it.
+constexpr float kFirstAside = 0.1f;
+
+// What is known of the gate of a pre-activation z = w . x + bias: it cannot change before X has gone as far along or
+// aside as this says (Cauchy-Schwarz for what is aside). `toward` is how much |z| may fall for each heading gone.
+struct Proof {
+  float along;
+  float aside;
+  float toward;
+};
+
+// Spends a margin by which |z| exceeds 0. `aside_per_along` is how the two are expected to grow; any value is safe.
+// Rounding to float may not prolong. A filter that does not touch the existing rows has a constant gate.
+FASTINTERP_SHARED Proof prove(Travelled now, double margin, double toward, double norm_w, double aside_per_along) {
+  if (norm_w == 0) return {INFINITY, INFINITY, 0.0f};
+  constexpr double kDown = 1 - 1e-6;
+  if (margin <= 0) return {static_cast<float>(now.along * kDown), static_cast<float>(now.aside * kDown), 0.0f};
+  const double reach = margin * kDown / (toward + norm_w * aside_per_along);
+  return {static_cast<float>((now.along + reach) * kDown),
+          static_cast<float>((now.aside + reach * aside_per_along) * kDown), static_cast<float>(toward * (1 + 1e-6))};
+}
+
+// From a measured z and its slope w . V. `dot_error` is the error of a product as a multiple of the norms.
+FASTINTERP_SHARED Proof prove_measured(Travelled now, float z, float slope, float bias, double norm_w, double norm_x,
+                                       float norm_heading, double dot_error, double aside_per_along) {
+  const double margin =
       std::fabs(static_cast<double>(z)) - dot_error * norm_w * norm_x - 2 * FLT_EPSILON * std::fabs(bias);
-  if (certain <= 0) return static_cast<float>(path * (1 - 1e-6));
-  return static_cast<float>((path + certain / norm_w * (1 - 1e-6)) * (1 - 1e-6));
+  const double approach = z > 0 ? -slope : slope;
+  const double toward = (approach > 0 ? approach : 0) + dot_error * norm_w * norm_heading;
+  return prove(now, margin, toward, norm_w, aside_per_along);
+}
+
+// When the heading changes, what is left of a proof's margin holds for any new one, of which only the length is known.
+FASTINTERP_SHARED Proof prove_again(Travelled now, Proof old, double norm_w, float norm_heading,
+                                    double aside_per_along) {
+  const double margin = old.toward * (old.along - now.along) + norm_w * (old.aside - now.aside);
+  return prove(now, margin * (1 - 1e-5), norm_w * norm_heading * (1 + 1e-5), norm_w, aside_per_along);
 }
 
 // CCP: what flipping the gate of a channel with activation a and pre-activation z is worth without the similarity

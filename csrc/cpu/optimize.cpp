@@ -56,7 +56,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
   at::parallel_for(0, problems, 1, [&](int64_t first, int64_t last) {
     FloatBuffer scratch(scratch_floats), x(field * stride);
     std::vector<int64_t> active(channels);
-    FloatBuffer due(channels + 64);
     for (int64_t b = first; b < last; ++b) {
       std::fill_n(x.data(), field * stride, 0.0f);
       for (int64_t row = begins[b]; row < ends[b]; ++row)
@@ -64,7 +63,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
       Problem problem{targets + b * channels, begins[b], ends[b], x.data(), gate + b * channels, 0};
       if (certified) {
         FASTINTERP_DISPATCH(optimize_certified)
-        (layers[0], settings, stack.activation.slope, problem, scratch.data(), active.data(), due.data());
+        (layers[0], settings, stack.activation.slope, problem, scratch.data(), active.data());
       } else {
         FASTINTERP_DISPATCH(optimize_dense)
         (layers, stack.size(), settings, stack.activation, problem, scratch.data());

@@ -22,11 +22,13 @@ struct AdamState {
   float* inverse_norm;  // 1 / ||x_i||, or 0 for a zero row
   float* alignment;     // u_i . s
   float* needs_root;    // per vector of x: 1 where the short formula would not be exact
+  float* heading;       // V, a direction that Adam took before
   double squared_norm;  // ||X||^2
+  float squared_heading;
 };
 
 static inline int64_t adam_state_floats(int64_t field, int64_t width) {
-  return (3 * field + 1) * width + 2 * round_up(field, kLanes) + round_up(field * width / kLanes, kLanes);
+  return (4 * field + 1) * width + 2 * round_up(field, kLanes) + round_up(field * width / kLanes, kLanes);
 }
 
 // Lays the state out in `scratch`, zeroed. The arrays cover the whole field, so that the gradient of a clipped
@@ -46,7 +48,9 @@ static AdamState make_state(const Problem& problem, const ConvLayer& layer, int6
   state.inverse_norm = state.unit_sum + width;
   state.alignment = state.inverse_norm + round_up(field, kLanes);
   state.needs_root = state.alignment + round_up(field, kLanes);
+  state.heading = state.needs_root + round_up(field * width / kLanes, kLanes) + problem.begin * width;
   state.squared_norm = 0;
+  state.squared_heading = 0;
   return state;
 }
 
@@ -97,8 +101,15 @@ static void review_moments(AdamState& state, const AdamSettings& settings, int64
   }
 }
 
-// One Adam step. Returns a bound on the length of the step.
-static double adam_step(AdamState& state, const AdamSettings& settings, int64_t step) {
+enum class Heading {
+  none,    // nobody asks how far X has gone
+  follow,  // measure against the heading
+  renew,   // make this step's direction the heading
+};
+
+// One Adam step. Returns how far it went.
+template <Heading HEADING>
+static Travelled adam_step(AdamState& state, const AdamSettings& settings, int64_t step) {
   // With one row Sim is the constant 1; computing its gradient would only feed rounding noise to Adam.
   const float similarity_weight = state.rows > 1 ? settings.similarity_weight : 0.0f;
   if (similarity_weight != 0) measure_similarity(state);
@@ -108,8 +119,7 @@ static double adam_step(AdamState& state, const AdamSettings& settings, int64_t 
   const Vec beta1 = broadcast(static_cast<float>(settings.beta1));
   const Vec beta2 = broadcast(static_cast<float>(settings.beta2));
   const Vec rate = broadcast(now.rate), floor = broadcast(now.floor);
-  const double old_squared_norm = state.squared_norm;
-  double squared_step = 0;
+  float squared_step = 0, product = 0;
   state.squared_norm = 0;
   for (int64_t row = 0; row < state.rows; ++row) {
     const float inverse_norm = state.inverse_norm[row];
@@ -121,7 +131,8 @@ static double adam_step(AdamState& state, const AdamSettings& settings, int64_t 
     float* v = state.second_sum + row * state.width;
     const float* pull = state.pull + row * state.width;
     const float* needs_root = state.needs_root + row * state.width / kLanes;
-    Vec moved{}, norm{};
+    float* heading = state.heading + row * state.width;
+    Vec moved{}, headed{}, norm{};
     for (int64_t d = 0; d < state.width; d += kLanes) {
       const Vec old_x = load(x + d);
       const Vec gradient = (load(pull + d) - shrink * old_x) + toward_sum * load(state.unit_sum + d);
@@ -140,84 +151,139 @@ static double adam_step(AdamState& state, const AdamSettings& settings, int64_t 
       }
       const Vec new_x = old_x + rate * direction;
       store(x + d, new_x);
-      moved += direction * direction;
+      if constexpr (HEADING != Heading::none) moved += direction * direction;
+      if constexpr (HEADING == Heading::follow) headed += direction * load(heading + d);
+      if constexpr (HEADING == Heading::renew) store(heading + d, direction);
       norm += new_x * new_x;
     }
-    squared_step += sum(moved);
+    if constexpr (HEADING != Heading::none) squared_step += sum(moved);
+    if constexpr (HEADING == Heading::follow) product += sum(headed);
     set_norm(state, row, sum(norm));
   }
-  return step_bound(now.rate, squared_step, std::max(state.squared_norm, old_squared_norm),
-                    static_cast<double>(state.width / kLanes + kLanes));
+  if constexpr (HEADING == Heading::renew) state.squared_heading = product = squared_step;
+  return travelled(now.rate, squared_step, product, state.squared_heading,
+                   static_cast<float>(state.squared_norm), static_cast<int>(state.width / kLanes + kLanes));
 }
+
+// What certified gating keeps of the channels whose gate matters; arrays of out_channels rounded up to whole vectors.
+struct CertifiedChannels {
+  int64_t count = 0;
+  int64_t* channel;
+  float* along;  // Proof of each, and the norm of its filter over the existing rows
+  float* aside;
+  float* toward;
+  float* norm;
+  float next_along = 0;  // the lowest of each
+  float next_aside = 0;
+
+  CertifiedChannels(int64_t out_channels, float* scratch, int64_t* channels)
+      : channel(channels),
+        along(scratch),
+        aside(along + round_up(out_channels, kLanes)),
+        toward(aside + round_up(out_channels, kLanes)),
+        norm(toward + round_up(out_channels, kLanes)) {}
+
+  Proof proof(int64_t i) const { return {along[i], aside[i], toward[i]}; }
+
+  void set(int64_t i, Proof proof) {
+    along[i] = proof.along;
+    aside[i] = proof.aside;
+    toward[i] = proof.toward;
+  }
+
+  void find_next() {
+    Vec low_along = broadcast(std::numeric_limits<float>::infinity()), low_aside = low_along;
+    for (int64_t i = 0; i < count; i += kLanes) {
+      low_along = at_most(low_along, load(along + i));
+      low_aside = at_most(low_aside, load(aside + i));
+    }
+    float lanes[kLanes];
+    store(lanes, low_along);
+    next_along = *std::min_element(lanes, lanes + kLanes);
+    store(lanes, low_aside);
+    next_aside = *std::min_element(lanes, lanes + kLanes);
+  }
+};
 
 static inline int64_t certified_scratch_floats(const ConvLayer& layer) {
-  return adam_state_floats(layer.kernel, layer.in_stride);
+  return adam_state_floats(layer.kernel, layer.in_stride) + 4 * round_up(layer.out_channels, kLanes);
 }
 
-// Certified gating, first layer with a piecewise-linear activation. Channel k's gate [z_k > 0] cannot change
-// before X has travelled |z_k| / ||w_k|| (Cauchy-Schwarz), so `due` holds the path length up to which the gate is
-// proven and only channels that are due are evaluated again. `channels` holds out_channels entries, `due` that many
-// rounded up to a whole vector.
+// Certified gating, first layer with a piecewise-linear activation: only channels whose proof has run out are
+// evaluated, each for its pre-activation and for how that changes along the heading. `channels` holds out_channels
+// entries.
 static void optimize_certified(const ConvLayer& layer, const AdamSettings& settings, float slope, Problem& problem,
-                               float* scratch, int64_t* channels, float* due) {
+                               float* scratch, int64_t* channels) {
   constexpr float kNever = std::numeric_limits<float>::infinity();
   AdamState state = make_state(problem, layer, layer.kernel, scratch);
   const int64_t length = state.rows * state.width;
-  const int64_t filter = layer.span();
+  const float* rows = layer.rows + problem.begin * layer.in_stride;
   measure_norms(state);
 
-  int64_t active = 0;  // channels whose gate matters
+  CertifiedChannels active(layer.out_channels, scratch + adam_state_floats(layer.kernel, layer.in_stride), channels);
   for (int64_t k = 0; k < layer.out_channels; ++k) {
     problem.gates[k] = false;
     if (problem.target[k] == 0) continue;
     // A closed gate passes slope * a_k w_k; opening it adds the rest.
-    add_scaled(state.pull, slope * problem.target[k], layer.rows + k * filter + problem.begin * layer.in_stride,
-               length);
-    channels[active] = k;
-    due[active] = 0;
-    ++active;
+    add_scaled(state.pull, slope * problem.target[k], rows + k * layer.span(), length);
+    double squared_norm = 0;
+    for (int64_t p = problem.begin; p < problem.end; ++p) squared_norm += layer.norms[k * layer.kernel + p];
+    active.channel[active.count] = k;
+    active.norm[active.count] = static_cast<float>(std::sqrt(squared_norm) * (1 + 1e-6));
+    active.set(active.count++, {0, 0, 0});
   }
-  for (int64_t i = active; i < round_up(active, kLanes); ++i) due[i] = kNever;
+  for (int64_t i = active.count; i < round_up(active.count, kLanes); ++i) active.set(i, {kNever, kNever, 0});
 
-  // Error of a float32 dot product, as a multiple of ||w|| ||x||.
-  const double dot_error = (static_cast<double>(length / (4 * kLanes)) + 8) * FLT_EPSILON;
-  double path = 0;
-  float next_due = 0;
+  // Error of a float32 dot product, as a multiple of the norms.
+  const double dot_error = (static_cast<double>(length / (2 * kLanes)) + 8) * FLT_EPSILON;
+  Travelled now{0, 0};
+  float norm_heading = 0;
+  double aside_per_along = 1;
+  int64_t renewed = 0;
+  bool renew = false;
   problem.evaluations = 0;
   for (int64_t step = 1;; ++step) {
-    if (path >= next_due) {
+    if (now.along >= active.next_along || now.aside >= active.next_aside) {
       const double norm_x = std::sqrt(state.squared_norm);
       // Rounded up, so that no channel that is due is passed over.
-      const Vec reached = broadcast(static_cast<float>(path) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
-      Vec earliest = broadcast(kNever);
-      for (int64_t first = 0; first < active; first += kLanes) {
-        if (above(reached, load(due + first)) != 0) {
-          for (int64_t i = first; i < std::min(first + kLanes, active); ++i) {
-            if (!(path >= due[i])) continue;
-            const int64_t k = channels[i];
-            const float* row = layer.rows + k * filter + problem.begin * layer.in_stride;
-            const float z = dot(row, state.x, length) + layer.bias[k];
-            const bool open = z > 0;
-            if (open != problem.gates[k]) {
-              const float rest = (1 - slope) * problem.target[k];
-              add_scaled(state.pull, open ? rest : -rest, row, length);
-              problem.gates[k] = open;
-            }
-            double squared_norm_w = 0;
-            for (int64_t p = problem.begin; p < problem.end; ++p) squared_norm_w += layer.norms[k * layer.kernel + p];
-            const double norm_w = std::sqrt(squared_norm_w);
-            due[i] = proven_until(path, z, layer.bias[k], norm_w, norm_x, dot_error);
-            ++problem.evaluations;
+      const Vec along = broadcast(static_cast<float>(now.along) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
+      const Vec aside = broadcast(static_cast<float>(now.aside) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
+      for (int64_t first = 0; first < active.count; first += kLanes) {
+        uint32_t due = above(along, load(active.along + first)) | above(aside, load(active.aside + first));
+        for (; due != 0; due &= due - 1) {
+          const int64_t i = first + __builtin_ctz(due), k = active.channel[i];
+          const float* row = rows + k * layer.span();
+          float z, climb;
+          dot_pair(row, state.x, state.heading, length, &z, &climb);
+          z += layer.bias[k];
+          const bool open = z > 0;
+          if (open != problem.gates[k]) {
+            const float rest = (1 - slope) * problem.target[k];
+            add_scaled(state.pull, open ? rest : -rest, row, length);
+            problem.gates[k] = open;
           }
+          active.set(i, prove_measured(now, z, climb, layer.bias[k], active.norm[i], norm_x, norm_heading, dot_error,
+                                       aside_per_along));
+          ++problem.evaluations;
         }
-        earliest = at_most(earliest, load(due + first));
       }
-      float lanes[kLanes];
-      store(lanes, earliest);
-      next_due = *std::min_element(lanes, lanes + kLanes);
+      active.find_next();
     }
     if (step > settings.steps) break;  // the last pass leaves `gates` at the returned X
-    path += adam_step(state, settings, step);
+    const Travelled gone =
+        renew ? adam_step<Heading::renew>(state, settings, step) : adam_step<Heading::follow>(state, settings, step);
+    if (gone.along > 0) aside_per_along = gone.aside / gone.along;
+    if (renew) {
+      norm_heading = std::sqrt(state.squared_heading) * (1 + 1e-5f);
+      aside_per_along = kFirstAside * norm_heading;
+      for (int64_t i = 0; i < active.count; ++i)
+        active.set(i, prove_again(now, active.proof(i), active.norm[i], norm_heading, aside_per_along));
+      active.find_next();
+      renewed = step;
+    }
+    now.along += gone.along;
+    now.aside += gone.aside;
+    renew = heading_is_spent(step, renewed, gone, norm_heading);
   }
 }
 
@@ -306,7 +372,7 @@ static void optimize_dense(const ConvLayer* layers, int64_t count, const AdamSet
   measure_norms(state);
   for (int64_t step = 1; step <= settings.steps; ++step) {
     dense_gradient(layers, count, activation, problem, field, false, buffers, pull, pre_activations);
-    adam_step(state, settings, step);
+    adam_step<Heading::none>(state, settings, step);
   }
   dense_gradient(layers, count, activation, problem, field, true, buffers, pull, pre_activations);
   for (int64_t k = 0; k < last.out_channels; ++k) problem.gates[k] = problem.target[k] != 0 && pre_activations[k] > 0;

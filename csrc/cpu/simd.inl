@@ -99,6 +99,26 @@ FASTINTERP_INLINE float dot(const float* x, const float* y, int64_t length) {
   return sum((part0 + part1) + (part2 + part3));
 }
 
+// x . y and x . z in one pass over x, which comes from further away than the others.
+FASTINTERP_INLINE void dot_pair(const float* x, const float* y, const float* z, int64_t length, float* with_y,
+                                float* with_z) {
+  Vec y0{}, y1{}, z0{}, z1{};
+  int64_t i = 0;
+  for (; i + 2 * kLanes <= length; i += 2 * kLanes) {
+    const Vec x0 = load(x + i), x1 = load(x + i + kLanes);
+    y0 += x0 * load(y + i);
+    y1 += x1 * load(y + i + kLanes);
+    z0 += x0 * load(z + i);
+    z1 += x1 * load(z + i + kLanes);
+  }
+  for (; i < length; i += kLanes) {
+    y0 += load(x + i) * load(y + i);
+    z0 += load(x + i) * load(z + i);
+  }
+  *with_y = sum(y0 + y1);
+  *with_z = sum(z0 + z1);
+}
+
 // y += scale * x over `length` floats, a multiple of kLanes.
 FASTINTERP_INLINE void add_scaled(float* y, float scale, const float* x, int64_t length) {
   for (int64_t i = 0; i < length; i += kLanes) store(y + i, load(y + i) + scale * load(x + i));

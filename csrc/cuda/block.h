@@ -103,36 +103,38 @@ FASTINTERP_DEVICE float warp_max(const Block& block, float value) {
 
 FASTINTERP_DEVICE float warp_min(const Block& block, float value) { return -warp_max(block, -value); }
 
-template <int HALF, int COUNT>
+template <int HALF, int FIRST, int COUNT>
 FASTINTERP_DEVICE void trade_halves(const Block& block, float (&values)[COUNT], int offset) {
   if constexpr (HALF > 0) {
     const bool upper = (block.lane() & offset) != 0;
 #pragma unroll
-    for (int i = 0; i < HALF; ++i) {
+    for (int i = FIRST; i < FIRST + HALF; ++i) {
       const float kept = upper ? values[i + HALF] : values[i];
       const float sent = upper ? values[i] : values[i + HALF];
       values[i] = kept + block.shuffle_xor(sent, offset);
     }
-    trade_halves<HALF / 2>(block, values, offset / 2);
+    trade_halves<HALF / 2, FIRST>(block, values, offset / 2);
   }
 }
 
-// The sums of COUNT values, a power of two up to 32, over the warp: lane l is left with that of value
-// warp_sums_index<COUNT>(l). Lanes trade halves of their values, which takes COUNT shuffles instead of 5 COUNT.
-template <int COUNT>
-FASTINTERP_DEVICE float warp_sums(const Block& block, float (&values)[COUNT]) {
-  trade_halves<COUNT / 2>(block, values, 16);
+// Writes the warp's sums of values FIRST to COUNT - 1 into `sums`. As many of them as a power of two, lanes trade
+// halves of what they hold, which takes about one shuffle a value instead of five.
+template <int FIRST, int COUNT>
+FASTINTERP_DEVICE void warp_sums(const Block& block, float (&values)[COUNT], float* sums) {
+  if constexpr (FIRST < COUNT) {
+    constexpr int kLeft = COUNT - FIRST;
+    constexpr int kPower = kLeft >= 32 ? 32 : kLeft >= 16 ? 16 : kLeft >= 8 ? 8 : kLeft >= 4 ? 4 : kLeft >= 2 ? 2 : 1;
+    trade_halves<kPower / 2, FIRST>(block, values, 16);
+    float total = values[FIRST];
 #pragma unroll
-  for (int offset = 16 / COUNT; offset > 0; offset /= 2) values[0] += block.shuffle_xor(values[0], offset);
-  return values[0];
-}
-
-template <int COUNT>
-FASTINTERP_DEVICE int warp_sums_index(int lane) {
-  int index = 0, offset = 16;
-  for (int half = COUNT / 2; half > 0; half /= 2, offset /= 2)
-    if (lane & offset) index += half;
-  return index;
+    for (int offset = 16 / kPower; offset > 0; offset /= 2) total += block.shuffle_xor(total, offset);
+    int index = FIRST;  // of the value whose sum this lane was left with
+#pragma unroll
+    for (int half = kPower / 2, offset = 16; half > 0; half /= 2, offset /= 2)
+      if (block.lane() & offset) index += half;
+    sums[index] = total;  // lanes of the same index hold the same
+    warp_sums<FIRST + kPower>(block, values, sums);
+  }
 }
 
 // Floats of shared memory that block_sums needs.
@@ -145,14 +147,13 @@ FASTINTERP_SHARED constexpr int block_sums_floats(int warps) {
 // the block's own: calls take turns with two buffers, so that one block.sync() each is enough.
 template <int COUNT>
 FASTINTERP_DEVICE void block_sums(const Block& block, float (&values)[COUNT], float* shared, int& turn) {
-  const int lane = block.lane(), warp = block.warp(), warps = block.warps();
+  const int warp = block.warp(), warps = block.warps();
   float* partials = shared + turn * warps * COUNT;
   turn ^= 1;
-  const float partial = warp_sums<COUNT>(block, values);
-  partials[warp * COUNT + warp_sums_index<COUNT>(lane)] = partial;  // lanes of the same index hold the same
+  warp_sums<0>(block, values, partials + warp * COUNT);
   block.sync();
   float* own = shared + (2 * warps + warp) * COUNT;
-  for (int i = lane; i < COUNT; i += 32) {
+  for (int i = block.lane(); i < COUNT; i += 32) {
     float total = 0;
     for (int w = 0; w < warps; ++w) total += partials[w * COUNT + i];
     own[i] = total;

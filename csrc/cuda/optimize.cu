@@ -1,10 +1,11 @@
 // Input optimisation (Eq. 5-7) on a GPU, the same method as csrc/cpu/optimize_kernel.inl.
 //
-// Certified gating: a block per problem runs every step of it in one launch. Thread t owns columns t, t + threads,
-// t + 2 threads of every row of X: X, both moments and the held gradient of those stay in its registers, and the sum
-// of the rows' directions in a column needs nobody else. One reduction a step gives the rows' products, from which
-// norms and cosines follow, and the length of the step. A warp looks after 32 channels: one compare and a ballot say
-// which are due, and the warp evaluates those together, the filter coming from the L2 cache and X from shared memory.
+// Certified gating: a block per problem runs every step of it in one launch. Thread t owns columns t, t + threads and
+// t + 2 threads of every row of X: X and both moments of those stay in its registers, the held gradient and the heading
+// in shared memory where no other thread writes them, and the sum of the rows' directions in a column needs nobody
+// else. One reduction a step gives the rows' products, from which norms and cosines follow, and how far the step went.
+// A warp looks after 32 channels: two compares and a ballot say which are due, and the warp evaluates those together,
+// the filter coming from the L2 cache, X and the heading from shared memory.
 #include "block.h"
 #include "optimize.h"
 
@@ -34,88 +35,147 @@ FASTINTERP_DEVICE float direction_of(float m, float v, float floor) {
 // Shared memory of a certified problem.
 int64_t certified_bytes(int64_t channels, int64_t kernel, int64_t width, int64_t sum_floats) {
   const int64_t groups = (channels + 31) / 32;
-  return static_cast<int64_t>(sizeof(float)) * (kernel * width + sum_floats + groups * (32 + 32 + 3) + 2);
+  return static_cast<int64_t>(sizeof(float)) * (3 * kernel * width + sum_floats + groups * (6 * 32 + 4) + 2);
 }
 
-// How its threads lay it out.
+// How its threads lay it out. A group is 32 channels, which one warp looks after.
 struct CertifiedMemory {
-  float* x;           // (kernel, width)
-  float* sums;        // of block_sums
-  float* due;         // (groups * 32): path length up to which the gate is proven
-  int* active;        // (groups * 32): channels with a target
-  uint32_t* open;     // (groups): gates
-  uint32_t* flipped;  // (groups): gates that changed at this step
-  float* earliest;    // (groups): the lowest `due`
-  int* counters;      // how many are active, how many evaluations
+  float* x;               // (kernel, width)
+  float* heading;         // (kernel, width): V, a direction that Adam took before
+  float* pull;            // (kernel, width): the gradient of a . a'(X)
+  float* sums;            // of block_sums
+  float* along;           // (groups * 32): Proof of each channel with a target
+  float* aside;           // (groups * 32)
+  float* toward;          // (groups * 32)
+  float* norm;            // (groups * 32): of its filter over the existing rows
+  float* target;          // (groups * 32): its activation
+  float* earliest_along;  // (groups): the lowest of each
+  float* earliest_aside;  // (groups)
+  int* active;            // (groups * 32): which channel
+  uint32_t* open;         // (groups): gates
+  uint32_t* flipped;      // (groups): gates that changed at this step
+  int* counters;          // how many are active, how many evaluations
 
   FASTINTERP_DEVICE CertifiedMemory(char* memory, int channels, int kernel, int width, int sum_floats) {
     const int groups = (channels + 31) / 32;
     x = reinterpret_cast<float*>(memory);
-    sums = x + kernel * width;
-    due = sums + sum_floats;
-    earliest = due + groups * 32;
-    active = reinterpret_cast<int*>(earliest + groups);
+    heading = x + kernel * width;
+    pull = heading + kernel * width;
+    sums = pull + kernel * width;
+    along = sums + sum_floats;
+    aside = along + groups * 32;
+    toward = aside + groups * 32;
+    norm = toward + groups * 32;
+    target = norm + groups * 32;
+    earliest_along = target + groups * 32;
+    earliest_aside = earliest_along + groups;
+    active = reinterpret_cast<int*>(earliest_aside + groups);
     open = reinterpret_cast<uint32_t*>(active + groups * 32);
     flipped = open + groups;
     counters = reinterpret_cast<int*>(flipped + groups);
   }
+
+  FASTINTERP_DEVICE void set(int i, Proof proof) const {
+    along[i] = proof.along;
+    aside[i] = proof.aside;
+    toward[i] = proof.toward;
+  }
+
+  FASTINTERP_DEVICE void find_earliest(const Block& block, int group) const {
+    const float low_along = warp_min(block, along[group * 32 + block.lane()]);
+    const float low_aside = warp_min(block, aside[group * 32 + block.lane()]);
+    if (block.lane() == 0) {
+      earliest_along[group] = low_along;
+      earliest_aside[group] = low_aside;
+    }
+  }
 };
 
-constexpr int power_of_two_from(int value) {
-  int power = 1;
-  while (power < value) power *= 2;
-  return power;
-}
+// How far X is, and what the next check of the gates depends on; every thread of the block has the same.
+struct Course {
+  Travelled now{0, 0};
+  float next_along = 0;
+  float next_aside = 0;
+  float squared_heading = 0;
+  float aside_per_along = 1;
+  int renewed = 0;  // at which step the heading became what it is
+  bool renew = false;
+
+  FASTINTERP_DEVICE float norm_heading() const { return sqrtf(squared_heading) * (1 + 1e-5f); }
+
+  FASTINTERP_DEVICE void find_next(const CertifiedMemory& shared, int groups) {
+    next_along = next_aside = INFINITY;
+#pragma unroll 1
+    for (int g = 0; g < groups; ++g) {
+      next_along = fminf(next_along, shared.earliest_along[g]);
+      next_aside = fminf(next_aside, shared.earliest_aside[g]);
+    }
+  }
+};
 
 // ROWS is at least the kernel width; rows that do not exist are zero and take no part.
 template <int ROWS, int THREADS>
 struct CertifiedKernel {
   using Arguments = CertifiedProblems;
   static constexpr int kMostThreads = THREADS;
-  static constexpr int kBlocksPerProcessor = (ROWS == 1 ? 512 : ROWS <= 5 ? 384 : 256) / THREADS;  // no spills
-  static constexpr int kProducts = ROWS * (ROWS + 1) / 2;                                          // of two rows each
-  static constexpr int kSums = power_of_two_from(kProducts + 1);  // and the squared length of the step
+  static constexpr int kBlocksPerProcessor = THREADS > 128 ? 1 : ROWS <= 5 ? 3 : 2;  // as many as spill nothing
+  static constexpr int kProducts = ROWS * (ROWS + 1) / 2;                            // of two rows each
+  static constexpr int kSums = kProducts + 2;                                        // |d|^2 and d . V of the step
 
-  // Evaluates the channels of every group of this warp that are due. Their gates are left in `open`, what changed in
-  // `flipped`.
-  static FASTINTERP_DEVICE void check_gates(const Block& block, const Arguments& problems, const float* rows, int begin,
-                                            int end, int active, double path, double norm_x,
+  // Evaluates the channels of every group of this warp that are due, each for its pre-activation and for how that
+  // changes along the heading. Their gates are left in `open`, what changed in `flipped`.
+  static FASTINTERP_DEVICE void check_gates(const Block& block, const Arguments& problems, int begin, int end,
+                                            int active, const Course& course, float norm_x,
                                             const CertifiedMemory& shared) {
     const int lane = block.lane(), length = (end - begin) * problems.width;
     const float* x = shared.x + begin * problems.width;
+    const float* heading = shared.heading + begin * problems.width;
     const double dot_error = (length / 32 + 8) * static_cast<double>(FLT_EPSILON);
     for (int group = block.warp(); group * 32 < active; group += block.warps()) {
       const int mine = group * 32 + lane;
-      const uint32_t due = block.ballot(mine < active && path >= shared.due[mine]);
+      const uint32_t due = block.ballot(
+          mine < active && (course.now.along >= shared.along[mine] || course.now.aside >= shared.aside[mine]));
       uint32_t flipped = 0, open = shared.open[group];
 #pragma unroll 1
       for (uint32_t left = due; left != 0; left &= left - 1) {
         const int bit = first_bit(left), i = group * 32 + bit, k = shared.active[i];
-        const float* row = rows + static_cast<int64_t>(k) * problems.kernel * problems.width;
-        float z = 0;
+        const float* row = problems.rows + (static_cast<int64_t>(k) * problems.kernel + begin) * problems.width;
+        float z = 0, climb = 0;
 #pragma unroll 4
-        for (int e = lane; e < length; e += 32) z += row[e] * x[e];
-        z = warp_sum(block, z) + problems.bias[k];
-        if ((z > 0) != ((open >> bit & 1) != 0)) flipped |= 1u << bit;
-        if (lane == bit) {
-          double squared_norm = 0;
-#pragma unroll 1
-          for (int p = begin; p < end; ++p)
-            squared_norm += problems.squared_norms[static_cast<int64_t>(k) * problems.kernel + p];
-          shared.due[i] = proven_until(path, z, problems.bias[k], sqrt(squared_norm), norm_x, dot_error);
+        for (int e = lane; e < length; e += 32) {
+          z += row[e] * x[e];
+          climb += row[e] * heading[e];
         }
+        z = warp_sum(block, z) + problems.bias[k];
+        climb = warp_sum(block, climb);
+        if ((z > 0) != ((open >> bit & 1) != 0)) flipped |= 1u << bit;
+        if (lane == bit)
+          shared.set(i, prove_measured(course.now, z, climb, problems.bias[k], shared.norm[i], norm_x,
+                                       course.norm_heading(), dot_error, course.aside_per_along));
       }
       block.sync_warp();
-      if (due != 0) {
-        const float earliest = warp_min(block, mine < active ? shared.due[mine] : INFINITY);
-        if (lane == 0) shared.earliest[group] = earliest;
-      }
+      if (due != 0) shared.find_earliest(block, group);
       if (lane == 0) {
         shared.open[group] = open ^ flipped;
         shared.flipped[group] = flipped;
         if (due != 0) block.add(&shared.counters[1], count_bits(due));
       }
     }
+  }
+
+  // Carries every proof over to a heading of which only the length is known. Has a block.sync().
+  static FASTINTERP_DEVICE void turn_proofs(const Block& block, int active, Course& course,
+                                            const CertifiedMemory& shared) {
+    for (int group = block.warp(); group * 32 < active; group += block.warps()) {
+      const int i = group * 32 + block.lane();
+      if (i < active)
+        shared.set(i, prove_again(course.now, {shared.along[i], shared.aside[i], shared.toward[i]}, shared.norm[i],
+                                  course.norm_heading(), course.aside_per_along));
+      block.sync_warp();
+      shared.find_earliest(block, group);
+    }
+    block.sync();
+    course.find_next(shared, (active + 31) / 32);
   }
 
   static FASTINTERP_DEVICE void run(const Block& block, const Arguments& problems) {
@@ -125,14 +185,13 @@ struct CertifiedKernel {
     const int begin = clamp(problems.begin[problem], 0, center), end = clamp(problems.end[problem], center + 1, kernel);
     const float* target = problems.target + problem * problems.channels;
     const float* start = problems.start + problem * kernel * width;
-    const float* first_row = problems.rows + begin * width;  // of filter 0 that exists
     const CertifiedMemory shared(block.memory(), problems.channels, kernel, width,
                                  block_sums_floats<kSums>(block.warps()));
     if (thread == 0) shared.counters[1] = 0;
     list_where(block, problems.channels, [&](int k) { return target[k] != 0; }, shared.active, &shared.counters[0]);
     const int active = shared.counters[0], groups = (active + 31) / 32;
 
-    float x[ROWS][kColumns], first_sum[ROWS][kColumns], second_sum[ROWS][kColumns], pull[ROWS][kColumns];
+    float x[ROWS][kColumns], first_sum[ROWS][kColumns], second_sum[ROWS][kColumns];
 #pragma unroll
     for (int r = 0; r < ROWS; ++r)
 #pragma unroll
@@ -140,7 +199,8 @@ struct CertifiedKernel {
         const int column = thread + c * threads;
         const bool exists = r >= begin && r < end && column < width;
         x[r][c] = exists ? start[r * width + column] : 0.0f;
-        first_sum[r][c] = second_sum[r][c] = pull[r][c] = 0;
+        first_sum[r][c] = second_sum[r][c] = 0;
+        if (r < kernel && column < width) shared.pull[r * width + column] = shared.heading[r * width + column] = 0;
       }
     // Adds scale * filter k to the held gradient.
     const auto add_filter = [&](float scale, int k) {
@@ -150,42 +210,49 @@ struct CertifiedKernel {
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
           const int column = thread + c * threads;
-          if (r >= begin && r < end && column < width) pull[r][c] += scale * row[r * width + column];
+          if (r >= begin && r < end && column < width)
+            shared.pull[r * width + column] += scale * row[r * width + column];
         }
     };
     if (problems.slope != 0)  // a closed gate passes slope * a_k w_k; opening it adds the rest
 #pragma unroll 1
       for (int i = 0; i < active; ++i) add_filter(problems.slope * target[shared.active[i]], shared.active[i]);
-    for (int i = thread; i < groups * 32; i += threads) shared.due[i] = i < active ? 0.0f : INFINITY;
+    for (int i = thread; i < groups * 32; i += threads) {
+      shared.set(i, i < active ? Proof{0, 0, 0} : Proof{INFINITY, INFINITY, 0});
+      shared.target[i] = i < active ? target[shared.active[i]] : 0.0f;
+      double squared_norm = 0;
+#pragma unroll 1
+      for (int p = begin; p < end && i < active; ++p)
+        squared_norm += problems.squared_norms[static_cast<int64_t>(shared.active[i]) * kernel + p];
+      shared.norm[i] = static_cast<float>(sqrt(squared_norm) * (1 + 1e-6));
+    }
     for (int g = thread; g < groups; g += threads) {
       shared.open[g] = shared.flipped[g] = 0;
-      shared.earliest[g] = 0;
+      shared.earliest_along[g] = shared.earliest_aside[g] = 0;
     }
 
     float totals[kSums];
     int turn = 0;
-    const auto measure = [&](float squared_step) {
+    const auto measure = [&](float squared_step, float product) {
       int i = 0;
 #pragma unroll
       for (int r = 0; r < ROWS; ++r)
 #pragma unroll
         for (int q = r; q < ROWS; ++q) {
-          float product = 0;
+          float rows = 0;
 #pragma unroll
-          for (int c = 0; c < kColumns; ++c) product += x[r][c] * x[q][c];
-          totals[i++] = product;
+          for (int c = 0; c < kColumns; ++c) rows += x[r][c] * x[q][c];
+          totals[i++] = rows;
         }
       totals[kProducts] = squared_step;
-#pragma unroll
-      for (int rest = kProducts + 1; rest < kSums; ++rest) totals[rest] = 0;
+      totals[kProducts + 1] = product;
       block_sums<kSums>(block, totals, shared.sums, turn);
     };
-    measure(0);
+    measure(0, 0);
 
     const float similarity_weight = end - begin > 1 ? problems.weights.similarity_weight : 0.0f;
     const float beta1 = problems.weights.beta1, beta2 = problems.weights.beta2;
-    double path = 0;
-    float next_due = 0;
+    Course course;
     for (int step = 0;; ++step) {
       float inverse[ROWS];
       float squared_norm = 0;
@@ -198,11 +265,24 @@ struct CertifiedKernel {
           i += ROWS - r;
         }
       }
-      if (step > 0)
-        path += step_bound(problems.numbers[step - 1].rate, totals[kProducts], squared_norm,
-                           ROWS * kColumns + 8 + block.warps());
+      if (step > 0) {
+        const float squared_step = totals[kProducts];
+        if (course.renew) course.squared_heading = squared_step;
+        const Travelled gone = travelled(problems.numbers[step - 1].rate, squared_step,
+                                         course.renew ? squared_step : totals[kProducts + 1], course.squared_heading,
+                                         squared_norm, ROWS * kColumns + 8 + block.warps());
+        if (gone.along > 0) course.aside_per_along = static_cast<float>(gone.aside / gone.along);
+        if (course.renew) {
+          course.aside_per_along = kFirstAside * course.norm_heading();
+          course.renewed = step;
+          turn_proofs(block, active, course, shared);
+        }
+        course.now.along += gone.along;
+        course.now.aside += gone.aside;
+        course.renew = heading_is_spent(step, course.renewed, gone, course.norm_heading());
+      }
 
-      if (path >= next_due && active > 0) {
+      if ((course.now.along >= course.next_along || course.now.aside >= course.next_aside) && active > 0) {
 #pragma unroll
         for (int r = 0; r < ROWS; ++r)
 #pragma unroll
@@ -211,19 +291,17 @@ struct CertifiedKernel {
             if (r < kernel && column < width) shared.x[r * width + column] = x[r][c];
           }
         block.sync();
-        check_gates(block, problems, first_row, begin, end, active, path, sqrtf(squared_norm), shared);
+        check_gates(block, problems, begin, end, active, course, sqrtf(squared_norm), shared);
         block.sync();
-        next_due = INFINITY;
+        course.find_next(shared, groups);
 #pragma unroll 1
-        for (int g = 0; g < groups; ++g) {
-          next_due = fminf(next_due, shared.earliest[g]);
+        for (int g = 0; g < groups; ++g)
 #pragma unroll 1
           for (uint32_t left = shared.flipped[g]; left != 0; left &= left - 1) {
-            const int bit = first_bit(left), k = shared.active[g * 32 + bit];
-            const float rest = (1 - problems.slope) * target[k];
-            add_filter(shared.open[g] >> bit & 1 ? rest : -rest, k);
+            const int bit = first_bit(left), i = g * 32 + bit;
+            const float rest = (1 - problems.slope) * shared.target[i];
+            add_filter(shared.open[g] >> bit & 1 ? rest : -rest, shared.active[i]);
           }
-        }
       }
       if (step == problems.steps) break;  // the last check leaves the gates at the returned X
 
@@ -246,23 +324,30 @@ struct CertifiedKernel {
           shrink[r] = 2 * problems.weights.l2_weight + pair * inverse[r] * alignment[r] * inverse[r];
       }
       const AdamNumbers now = problems.numbers[step];
-      float squared_step = 0;
+      float squared_step = 0, product = 0;
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) {
+        const int column = thread + c * threads;
         float unit_sum = 0;
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) unit_sum += inverse[r] * x[r][c];
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
-          const float gradient = (pull[r][c] - shrink[r] * x[r][c]) + inverse[r] * (pair * unit_sum);
+          if (r >= kernel || column >= width) continue;
+          const int place = r * width + column;
+          const float gradient = (shared.pull[place] - shrink[r] * x[r][c]) + inverse[r] * (pair * unit_sum);
           first_sum[r][c] = beta1 * first_sum[r][c] + gradient;
           second_sum[r][c] = beta2 * second_sum[r][c] + gradient * gradient;
           const float direction = direction_of(first_sum[r][c], second_sum[r][c], now.floor);
           x[r][c] += now.rate * direction;
           squared_step += direction * direction;
+          if (course.renew)
+            shared.heading[place] = direction;
+          else
+            product += direction * shared.heading[place];
         }
       }
-      measure(squared_step);
+      measure(squared_step, product);
     }
 
     float* optimum = problems.optimum + problem * kernel * width;
