@@ -54,13 +54,14 @@ static void multiply_tile_of(int64_t rows, const float* left, int64_t left_strid
 }
 
 // out (rows, columns rounded up to kPanel) = left (rows, depth) * packed + bias. `bias` is null or holds the
-// rounded-up number of columns.
+// rounded-up number of columns. A panel, which may come from far away, serves every row before the next one.
 static void multiply(int64_t rows, int64_t columns, int64_t depth, const float* left, int64_t left_stride,
                      const float* packed, const float* bias, float* out, int64_t out_stride) {
   Vec sums[kTileRows][2];
-  for (int64_t first_row = 0; first_row < rows; first_row += kTileRows) {
-    const int64_t tile_rows = std::min(kTileRows, rows - first_row);
-    for (int64_t first = 0; first < columns; first += kPanel) {
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  for (int64_t first = 0; first < columns; first += kPanel) {
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t first_row = rows * tile / tiles, tile_rows = rows * (tile + 1) / tiles - first_row;
       multiply_tile_of<kTileRows>(tile_rows, left + first_row * left_stride, left_stride, packed + first * depth, depth,
                                   sums);
       for (int64_t row = 0; row < tile_rows; ++row) {

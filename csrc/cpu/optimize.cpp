@@ -15,6 +15,18 @@
 namespace fastinterp {
 namespace {
 
+// The largest singular value of a layer's filters, or a little more: the eigenvalues of G = W W^T are not negative, so
+// the largest is at most the root of the sum of their eighth powers.
+double spectral_norm(const at::Tensor& weight) {
+  const at::Tensor rows = weight.flatten(1).to(at::kDouble);
+  const at::Tensor second = at::mm(rows, rows.t());
+  const at::Tensor fourth = at::mm(second, second);
+  const double eighth_powers = at::mm(fourth, fourth).norm().item<double>();
+  return std::pow(eighth_powers, 1.0 / 8) * (1 + 1e-9);
+}
+
+enum class Path { one_layer, stack, dense };
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
     const at::Tensor& target, at::TensorList weights, at::TensorList biases, const at::Tensor& start,
     const at::Tensor& begin, const at::Tensor& end, c10::string_view activation, int64_t steps, double l2_weight,
@@ -33,9 +45,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
   at::Tensor optimum = at::zeros_like(start);
   at::Tensor gates = at::zeros({problems, channels}, start.options().dtype(at::kBool));
   at::Tensor evaluations = at::zeros({problems}, start.options().dtype(at::kLong));
-  const bool certified = stack.size() == 1 && !stack.activation.is_tanh;
+  const Path path = stack.activation.is_tanh ? Path::dense : stack.size() == 1 ? Path::one_layer : Path::stack;
+  const Packing packing{path != Path::dense, path != Path::one_layer, path != Path::one_layer};
   PackedStack packed;
-  for (const ConvWeights& layer : stack.layers) packed.add(layer, {certified, !certified, !certified});
+  for (int64_t l = 0; l < stack.size(); ++l)
+    packed.add(stack.layers[l], packing, path == Path::stack ? spectral_norm(weights[l]) : 0);
   const AdamSettings settings{static_cast<float>(l2_weight),
                               static_cast<float>(similarity_weight),
                               learning_rate,
@@ -45,8 +59,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
                               steps};
   const ConvLayer* layers = packed.layers();
   const int64_t stride = layers[0].in_stride;
-  const int64_t scratch_floats = certified ? FASTINTERP_DISPATCH(certified_scratch_floats)(layers[0])
-                                           : FASTINTERP_DISPATCH(dense_scratch_floats)(layers, stack.size());
+  const int64_t scratch_floats = path == Path::one_layer ? FASTINTERP_DISPATCH(certified_scratch_floats)(layers[0])
+                                 : path == Path::stack
+                                     ? FASTINTERP_DISPATCH(stack_scratch_floats)(layers, stack.size())
+                                     : FASTINTERP_DISPATCH(dense_scratch_floats)(layers, stack.size());
   const float* targets = target.const_data_ptr<float>();
   const float* starts = start.const_data_ptr<float>();
   float* optima = optimum.data_ptr<float>();
@@ -61,9 +77,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
       for (int64_t row = begins[b]; row < ends[b]; ++row)
         std::copy_n(starts + (b * field + row) * width, width, x.data() + row * stride);
       Problem problem{targets + b * channels, begins[b], ends[b], x.data(), gate + b * channels, 0};
-      if (certified) {
+      if (path == Path::one_layer) {
         FASTINTERP_DISPATCH(optimize_certified)
         (layers[0], settings, stack.activation.slope, problem, scratch.data(), active.data());
+      } else if (path == Path::stack) {
+        FASTINTERP_DISPATCH(optimize_stack)
+        (layers, stack.size(), settings, stack.activation.slope, problem, scratch.data());
       } else {
         FASTINTERP_DISPATCH(optimize_dense)
         (layers, stack.size(), settings, stack.activation, problem, scratch.data());

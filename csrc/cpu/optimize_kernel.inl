@@ -161,8 +161,8 @@ static Travelled adam_step(AdamState& state, const AdamSettings& settings, int64
     set_norm(state, row, sum(norm));
   }
   if constexpr (HEADING == Heading::renew) state.squared_heading = product = squared_step;
-  return travelled(now.rate, squared_step, product, state.squared_heading,
-                   static_cast<float>(state.squared_norm), static_cast<int>(state.width / kLanes + kLanes));
+  return travelled(now.rate, squared_step, product, state.squared_heading, static_cast<float>(state.squared_norm),
+                   static_cast<int>(state.width / kLanes + kLanes));
 }
 
 // What certified gating keeps of the channels whose gate matters; arrays of out_channels rounded up to whole vectors.
@@ -294,6 +294,8 @@ static inline int64_t field_of(const ConvLayer* layers, int64_t count) {
   return field;
 }
 
+#include "certified_stack.inl"
+
 static int64_t dense_scratch_floats(const ConvLayer* layers, int64_t count) {
   int64_t field = field_of(layers, count);
   int64_t total = adam_state_floats(field, layers[0].in_stride);
@@ -360,7 +362,7 @@ static void dense_gradient(const ConvLayer* layers, int64_t count, Activation ac
   }
 }
 
-// Any stack and any activation: the whole gradient at every step.
+// Any activation: the whole gradient at every step.
 static void optimize_dense(const ConvLayer* layers, int64_t count, const AdamSettings& settings, Activation activation,
                            Problem& problem, float* scratch) {
   const int64_t field = field_of(layers, count);
