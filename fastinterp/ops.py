@@ -69,8 +69,8 @@ def optimize_adam(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns (optimised inputs (B, R, D), gates (B, C), evaluations (B,)); see `reference.optimize_adam`.
 
-    `evaluations` counts the channel pre-activations that were computed: with certified gating (one layer, piecewise
-    linear activation) a small part of steps x C, otherwise all of them.
+    `evaluations` counts the pre-activations of the last layer that were computed: with certified gating (every
+    activation but tanh) a part of steps x C, otherwise all of them.
     """
     optimum, gates, evaluations = _operators.optimize_adam(
         target,
