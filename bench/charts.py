@@ -11,6 +11,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 OURS, GOAL = "#1f6feb", "#c9510c"
+LABEL = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # stands in front of a goal's mark
 
 
 def draw(results: Path) -> None:
@@ -33,7 +34,7 @@ def ratios(rows: list[dict], path: Path) -> None:
     places = range(len(rows))
     axes.barh(places, [row["ratio"] for row in rows], color=OURS, height=0.7)
     for place, row in zip(places, rows, strict=True):
-        axes.text(row["ratio"] * 1.06, place, f"{row['ratio']:.1f}x", va="center", fontsize=8)
+        axes.text(row["ratio"] * 1.06, place, f"{row['ratio']:.1f}x", va="center", fontsize=8, zorder=3, bbox=LABEL)
         if row["goal"]:
             axes.plot([row["goal"]] * 2, [place - 0.4, place + 0.4], color=GOAL, linewidth=2)
     axes.set_yticks(places, [f"{row['work']}  |  {row['peer']}" for row in rows], fontsize=8)
