@@ -53,10 +53,13 @@ def test_no_kernel_spills_registers(source: str, tmp_path: Path):
 
 @pytest.mark.skipif(EMULATED, reason="this is the emulated run")
 def test_kernels_agree_with_the_reference_on_emulated_threads():
-    """The operators' own tests once more, with every CUDA kernel run thread by thread on the CPU."""
+    """The tests of the operators, and of what stands on them, with every CUDA kernel run thread by thread."""
     environment = {**os.environ, "FASTINTERP_EMULATED": str(ROOT / "build" / "emulated")}
     environment.setdefault("FASTINTERP_EXAMPLES", "20")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_ops.py", "-k", "cpu"]
+    names = ("ops", "saliency", "optimization", "neighbors", "interpretation", "evaluate")
+    files = [f"tests/test_{name}.py" for name in names]
+    deselected = ["-k", "not threads and not instruction_set"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, *deselected]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-1000:]
 
