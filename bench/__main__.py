@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import sys
 from pathlib import Path
 
@@ -19,8 +18,7 @@ import scaling
 from rich.console import Console
 from rich.table import Table
 
-COMPARISONS = ("optimize", "ccp", "saliency", "topk", "interpret", "training")
-NAMES = (*COMPARISONS, "scaling")
+NAMES = ("optimize", "ccp", "saliency", "topk", "interpret", "training", "scaling")
 
 
 @click.command(help=__doc__)
@@ -57,10 +55,8 @@ def measure_scaling(console: Console) -> None:
         seconds = " ".join(f"{value:.3g}" for value in each.seconds)
         table.add_row(each.quantity, each.work, " ".join(map(str, each.sizes)), seconds, f"size^{each.growth:.2f}")
     Console(width=200).print(table)
-    path = harness.RESULTS / "scaling.json"
     measured = [{**dataclasses.asdict(each), "growth": each.growth} for each in series]
-    path.write_text(json.dumps({"environment": harness.environment(), "series": measured}, indent=1) + "\n")
-    console.print(f"Wrote {path}")
+    console.print(f"Wrote {harness.write('scaling', [], series=measured)}")
 
 
 if __name__ == "__main__":

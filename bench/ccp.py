@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 import workloads
-from harness import Peer, Row, compare, print_rows, write
+from harness import Peer, Row, compare
 
 from fastinterp import OptimizationConfig, optimize_inputs, reference
 
@@ -52,9 +52,3 @@ def main(quick: bool = False, repeats: int = 3) -> list[Row]:
     if quick:
         return run("mr", 150, 1, 100, 100, trained=False)
     return run("mr", None, repeats, 1000, LONG_STEPS) + run("ag_news", 1500, repeats, 1000, LONG_STEPS)
-
-
-if __name__ == "__main__":
-    measured = main()
-    print_rows("CCP", measured)
-    print(write("ccp", measured))

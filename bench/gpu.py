@@ -7,9 +7,9 @@ import sys
 import torch
 import workloads
 from full_frame import FullFrameModel
-from harness import Peer, Row, compare, print_rows, timed, write
-from optimize import relative_error
+from harness import Peer, Row, compare, print_rows, relative_error, timed, write
 from optimize_peers import hand_adam, hand_step, plain_autograd_adam
+from saliency import captum_scores
 from torch import Tensor
 
 from fastinterp import ConvTextModel, OptimizationConfig, nearest_words, ops, optimize_inputs, saliency
@@ -46,35 +46,21 @@ def optimisation(name: str) -> list[Row]:
     rows = compare(f"optimise {name} layer 1, {problems} x {STEPS}", lambda: ops.optimize_adam(*arguments)[0], peers, 3)
     updates = problems * STEPS * arguments[3][0].numel()
     evaluated = ops.optimize_adam(*arguments)[2].double().mean() / STEPS
-    rows[
-        0
-    ].note += f"; {updates / rows[0].our_seconds:.3g} element updates/s, {evaluated:.2f} channel evaluations a step"
+    rate = updates / rows[0].our_seconds
+    rows[0].note += f"; {rate:.3g} element updates/s, {evaluated:.2f} channel evaluations a step"
     return rows
 
 
 def explanation(name: str, layer: int) -> list[Row]:
-    from captum.attr import LayerGradientXActivation
-
     model, ids = on_gpu(name)
-    full = FullFrameModel(model).eval()
-    attribution = LayerGradientXActivation(full, full.activations[layer])
-
-    def captum_scores() -> Tensor:
-        scores = []
-        for part in ids.to("cuda").split(256):
-            with torch.no_grad():
-                predicted = full(part).argmax(dim=1)
-            scores.append(attribution.attribute(part, target=predicted).sum(dim=1).detach())
-        return torch.cat(scores)
-
     expected = saliency(model.to("cpu"), ids[:32], layer).scores.double()
     model.to("cuda")
+    full, placed = FullFrameModel(model).eval(), ids.to("cuda")
 
     def error(scores: Tensor) -> float:
-        difference = (scores[:32].cpu().double() - expected).norm(dim=1)
-        return float((difference / expected.norm(dim=1).clamp(min=1e-9)).max())
+        return relative_error(scores, expected)
 
-    peer = Peer("captum, batches of 256", captum_scores, goal=10.0, error=error)
+    peer = Peer("captum, batches of 256", lambda: captum_scores(full, placed, layer, 256), goal=10.0, error=error)
     work = f"saliency {name} layer {layer + 1}, {len(ids)} sentences"
     return compare(work, lambda: saliency(model, ids, layer).scores, [peer], 3, error, void_above=5e-3)
 

@@ -108,6 +108,12 @@ def compare(
     return rows
 
 
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Returns the largest error of a row relative to the row's norm; `found` may have more rows than were checked."""
+    difference = (found[: len(expected)].cpu().double() - expected.cpu()).flatten(1).norm(dim=1)
+    return float((difference / expected.cpu().flatten(1).norm(dim=1).clamp(min=1e-9)).max())
+
+
 def spread(times: list[float]) -> float:
     return (max(times) - min(times)) / statistics.median(times)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import workloads
-from harness import Row, print_rows, spread, timed, write
+from harness import Row, spread, timed
 
 from fastinterp import interpret
 from fastinterp.evaluate import matching_rate
@@ -27,9 +27,3 @@ def run(name: str, count: int | None, repeats: int, trained: bool = True) -> lis
 
 def main(quick: bool = False, repeats: int = 3) -> list[Row]:
     return run("mr", 100 if quick else None, 1 if quick else repeats, trained=not quick)
-
-
-if __name__ == "__main__":
-    measured = main()
-    print_rows("Interpretation", measured)
-    print(write("interpret", measured))

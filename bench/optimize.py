@@ -6,7 +6,7 @@ import argparse
 
 import torch
 import workloads
-from harness import Peer, Row, compare, print_rows, timed
+from harness import Peer, Row, compare, print_rows, relative_error, timed
 from optimize_peers import autograd_adam, hand_adam, hand_step, negative_objective, one_by_one, plain_autograd_adam
 
 from fastinterp import ops, reference
@@ -31,11 +31,6 @@ def reference_optimum(arguments: tuple, count: int) -> torch.Tensor:
         for value in workloads.take(arguments, count)
     ]
     return reference.optimize_adam(*doubled)[0]
-
-
-def relative_error(optimum: torch.Tensor, expected: torch.Tensor) -> float:
-    difference = (optimum[: len(expected)].double() - expected).flatten(1).norm(dim=1)
-    return float((difference / expected.flatten(1).norm(dim=1)).max())
 
 
 def adam_floor(arguments: tuple) -> tuple:

@@ -6,7 +6,7 @@ import torch
 import workloads
 from captum.attr import LayerGradientXActivation
 from full_frame import FullFrameModel
-from harness import Peer, Row, compare, print_rows, timed, write
+from harness import Peer, Row, compare, relative_error, timed
 from torch import Tensor
 
 from fastinterp import ConvTextModel, reference, saliency
@@ -50,8 +50,7 @@ def run(name: str, layer: int, sentences: int | None, repeats: int, trained: boo
     expected = reference_scores(model, ids[:CHECKED], layer)
 
     def error(scores: Tensor) -> float:
-        difference = (scores[:CHECKED].double() - expected).norm(dim=1)
-        return float((difference / expected.norm(dim=1).clamp(min=1e-9)).max())
+        return relative_error(scores, expected)
 
     # captum is timed at the batch size that suits it best on this machine.
     trial = ids[:256]
@@ -72,9 +71,3 @@ def main(quick: bool = False, repeats: int = 3) -> list[Row]:
         return run("mr", 0, 200, 1, trained=False)
     rows = [row for layer in range(3) for row in run("mr", layer, None, repeats)]
     return rows + [row for layer in range(4) for row in run("ag_news", layer, None, 1)]
-
-
-if __name__ == "__main__":
-    measured = main()
-    print_rows("Saliency", measured)
-    print(write("saliency", measured))

@@ -7,7 +7,7 @@ import gensim
 import numpy as np
 import torch
 import workloads
-from harness import Peer, Row, compare, print_rows, write
+from harness import Peer, Row, compare
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
@@ -94,9 +94,3 @@ def main(quick: bool = False, repeats: int = 5) -> list[Row]:
         + run("ag", queries, words, {"faiss-cpu flat": 1.5}, repeats)
         + single
     )
-
-
-if __name__ == "__main__":
-    measured = main()
-    print_rows("Nearest words", measured)
-    print(write("topk", measured))

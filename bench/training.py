@@ -7,7 +7,7 @@ import dataclasses
 import torch
 import workloads
 from full_frame import FullFrameModel
-from harness import Peer, Row, compare, print_rows, write
+from harness import Peer, Row, compare
 from torch.nn import functional
 
 from fastinterp import ConvTextModel, TrainingConfig, train_model
@@ -43,9 +43,3 @@ def run(name: str, sentences: int | None, repeats: int) -> list[Row]:
 
 def main(quick: bool = False, repeats: int = 3) -> list[Row]:
     return run("mr", 600 if quick else None, 1 if quick else repeats)
-
-
-if __name__ == "__main__":
-    measured = main()
-    print_rows("Training", measured)
-    print(write("training", measured))

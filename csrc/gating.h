@@ -97,9 +97,4 @@ FASTINTERP_SHARED double flip_gain(double a, double z, bool open, double norm, d
   return (open ? -a : a) * z + a * a * norm * norm / (4 * l2_weight);
 }
 
-// Whether word a stands before word b among the nearest: higher cosine, then lower index.
-FASTINTERP_SHARED bool ranks_before(float cosine_a, long long index_a, float cosine_b, long long index_b) {
-  return cosine_a > cosine_b || (cosine_a == cosine_b && index_a < index_b);
-}
-
 }  // namespace fastinterp

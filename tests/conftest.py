@@ -36,9 +36,15 @@ if EMULATED:
 
 @pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request: pytest.FixtureRequest) -> str:
-    if request.param == "cuda" and not (_C.cuda and torch.cuda.is_available()):
-        pytest.skip("needs a GPU and a build with CUDA")
+    if request.param == "cuda":
+        require_gpus(1)
     return str(request.param)
+
+
+def require_gpus(count: int) -> None:
+    """Skips the test where there are fewer, or no kernels for them."""
+    if not (_C.cuda and torch.cuda.is_available() and torch.cuda.device_count() >= count):
+        pytest.skip(f"needs {count} GPU and a build with CUDA")
 
 
 @pytest.fixture(scope="session")

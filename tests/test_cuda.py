@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import EMULATED, small_model
+from conftest import EMULATED, require_gpus, small_model
 from problems import OptimizationProblem, Stack
 
 from fastinterp import _C, OptimizationConfig, interpret, ops
@@ -76,14 +76,9 @@ def adam_arguments(device: str) -> tuple:
     return OptimizationProblem(target, stack, start, *edges, settings).arguments(device)
 
 
-def needs_gpu(count: int = 1) -> None:
-    if not (_C.cuda and torch.cuda.is_available() and torch.cuda.device_count() >= count):
-        pytest.skip(f"needs {count} GPU and a build with CUDA")
-
-
 @pytest.mark.cuda
 def test_operators_can_be_captured_in_a_graph():
-    needs_gpu()
+    require_gpus(1)
     arguments = adam_arguments("cuda")
     expected = ops.optimize_adam(*arguments)[0]
     graph = torch.cuda.CUDAGraph()
@@ -97,7 +92,7 @@ def test_operators_can_be_captured_in_a_graph():
 
 @pytest.mark.cuda
 def test_operators_run_on_the_current_stream():
-    needs_gpu()
+    require_gpus(1)
     arguments = adam_arguments("cuda")
     expected = ops.optimize_adam(*arguments)[0]
     stream = torch.cuda.Stream()
@@ -112,7 +107,7 @@ def test_operators_run_on_the_current_stream():
 
 @pytest.mark.cuda
 def test_operators_run_on_the_device_of_their_tensors():
-    needs_gpu(2)
+    require_gpus(2)
     expected = ops.optimize_adam(*adam_arguments("cuda:0"))[0]
     found = ops.optimize_adam(*adam_arguments("cuda:1"))[0]
     assert found.device == torch.device("cuda:1")
@@ -122,7 +117,7 @@ def test_operators_run_on_the_device_of_their_tensors():
 
 @pytest.mark.cuda
 def test_tensors_on_different_devices_are_refused():
-    needs_gpu()
+    require_gpus(1)
     target, *rest = adam_arguments("cuda")
     with pytest.raises(ValueError, match="expected all on cuda:0, got one on cpu"):
         ops.optimize_adam(target, *rest[:3], rest[3].cpu(), *rest[4:])
@@ -131,7 +126,7 @@ def test_tensors_on_different_devices_are_refused():
 @pytest.mark.cuda
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_gpu_interprets_as_the_cpu_does(layer: int):
-    needs_gpu()
+    require_gpus(1)
     model, sentences = small_model(), ["a good film", "", "the bad bad plot , great actor", "odd"]
     config = OptimizationConfig(steps=100)
     on_cpu = interpret(model, sentences, layer, optimization=config)

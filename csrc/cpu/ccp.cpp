@@ -8,8 +8,8 @@
 #include <map>
 
 #include "../gating.h"
+#include "../problems.h"
 #include "packed_stack.h"
-#include "problems.h"
 
 #define FASTINTERP_KERNEL "ccp_kernel.inl"
 #include "for_each_isa.h"
@@ -29,12 +29,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> optimize_ccp(const at
                                                                         c10::string_view activation,
                                                                         int64_t max_iterations, double tolerance,
                                                                         double l2_weight, double similarity_weight) {
-  check_floats(target, "target", 2);
-  const ConvStack stack = check_ccp(weights, biases, std::string(activation), max_iterations, l2_weight);
+  const ConvStack stack =
+      check_ccp(target, weights, biases, begin, end, std::string(activation), max_iterations, l2_weight);
   const bool gated = activation == "relu";
   const int64_t problems = target.size(0), channels = target.size(1), field = stack.field(0);
   const int64_t width = weights[0].size(1);
-  check_problem_shapes(stack, target, begin, end);
   check_problem_rows(stack, begin, end);
   TORCH_CHECK_VALUE(!gated || !target.lt(0).any().item<bool>(), "target: expected no negative activation with relu");
   const int64_t* begins = begin.const_data_ptr<int64_t>();

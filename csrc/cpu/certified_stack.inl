@@ -13,38 +13,6 @@ struct UpperProof {
   float bent = 0;
 };
 
-// What bounds a layer's pre-activations, the same for every location of it.
-struct LayerBounds {
-  std::vector<float> lipschitz;  // (out_channels): how fast z can change with X
-  std::vector<float> bend;       // (out_channels): with the activations of the first layer
-  std::vector<float> norm;       // (out_channels): of the filter
-  double frobenius = 0;          // of the whole layer, times sqrt(kernel)
-};
-
-static std::vector<LayerBounds> bound_layers(const ConvLayer* layers, int64_t count) {
-  std::vector<LayerBounds> bounds(count);
-  double above_input = 1, above_first = 1;
-  for (int64_t l = 0; l < count; ++l) {
-    const ConvLayer& layer = layers[l];
-    double total = 0;
-    for (int64_t c = 0; c < layer.out_channels; ++c) {
-      double squared = 0;
-      for (int64_t k = 0; k < layer.kernel; ++k) squared += layer.norms[c * layer.kernel + k];
-      total += squared;
-      const double norm = std::sqrt(squared) * (1 + 1e-5);
-      bounds[l].norm.push_back(static_cast<float>(norm));
-      bounds[l].lipschitz.push_back(static_cast<float>(norm * above_input));
-      bounds[l].bend.push_back(static_cast<float>(norm * above_first));
-    }
-    // Every input is read by `kernel` locations at most.
-    const double overlap = std::sqrt(static_cast<double>(layer.kernel));
-    bounds[l].frobenius = std::sqrt(total) * overlap;
-    above_input *= layer.spectral_norm * overlap;
-    if (l > 0) above_first *= layer.spectral_norm * overlap;
-  }
-  return bounds;
-}
-
 // One layer of the stack at one problem; every array is (outputs, out_stride).
 struct LayerState {
   int64_t outputs;
@@ -71,8 +39,9 @@ class CertifiedStack {
     return total + 3 * widest;
   }
 
-  CertifiedStack(const ConvLayer* layers, int64_t count, float slope, Problem& problem, float* scratch)
-      : layers_(layers), count_(count), bounds_(bound_layers(layers, count)), slope_(slope), problem_(problem) {
+  CertifiedStack(const ConvLayer* layers, const LayerBounds* bounds, int64_t count, float slope, Problem& problem,
+                 float* scratch)
+      : layers_(layers), count_(count), bounds_(bounds), slope_(slope), problem_(problem) {
     const int64_t field = field_of(layers, count);
     adam_ = make_state(problem, layers[0], field, scratch);
     pull_ = scratch;
@@ -157,12 +126,12 @@ class CertifiedStack {
   // first layer changed or none is known yet, and proves everything.
   void refresh() {
     problem_.evaluations += layers_[count_ - 1].out_channels;
-    std::vector<std::pair<int64_t, float>> flips;  // of the first layer: unit, change of its gate
+    flips_.clear();
     bool upper_changed = !has_gradient_;
     UpperProof upper{kNever, kNever, kNever};
     const float* input = problem_.x;
     const bool proves = norm_heading_ > 0 && rests_ == 0;
-    const float* heading = proves ? heading_ : nullptr;
+    const float* heading = heading_;
     double input_norm = std::sqrt(adam_.squared_norm), heading_norm = norm_heading_, input_error = 0, climb_error = 0;
     // How much flips may bend for each heading gone: as much as they did since the last refresh.
     const double gone = now_.along - refreshed_along_;
@@ -172,7 +141,7 @@ class CertifiedStack {
       LayerState& state = states_[l];
       multiply(state.outputs, layer.out_channels, layer.span(), input, layer.in_stride, layer.forward, layer.bias,
                state.z, layer.out_stride);
-      if (heading != nullptr)
+      if (proves)
         multiply(state.outputs, layer.out_channels, layer.span(), heading, layer.in_stride, layer.forward, nullptr,
                  state.climb, layer.out_stride);
       // Errors of z and of its slope: what the layer adds, and what it makes of its input's.
@@ -185,7 +154,7 @@ class CertifiedStack {
           const float gate = state.z[unit] > 0 ? 1.0f : slope_;
           if (gate == state.gate[unit]) continue;
           if (l == 0) {
-            flips.emplace_back(unit, gate - state.gate[unit]);
+            flips_.emplace_back(unit, gate - state.gate[unit]);
           } else {
             upper_changed = true;
           }
@@ -195,22 +164,20 @@ class CertifiedStack {
       if (proves && l > 0) prove_upper_layer(layer, state, bounds_[l], z_error, slope_error, bent_per_along, upper);
       if (l + 1 == count_) break;
       const int64_t floats = state.outputs * layer.out_stride;
-      double squared = 0, squared_climb = 0;
       for (int64_t i = 0; i < floats; ++i) values_[i] = state.gate[i] * state.z[i];
-      for (int64_t i = 0; i < floats && proves; ++i) climbs_[i] = state.gate[i] * state.climb[i];
-      squared = dot(values_, values_, floats);
-      squared_climb = dot(climbs_, climbs_, floats);
+      input = values_;
+      if (!proves) continue;
+      for (int64_t i = 0; i < floats; ++i) climbs_[i] = state.gate[i] * state.climb[i];
+      heading = climbs_;
       input_error = bounds_[l].frobenius * (added * input_norm + input_error);
       climb_error = bounds_[l].frobenius * (added * heading_norm + climb_error);
-      input_norm = std::sqrt(squared) * (1 + 1e-4);
-      heading_norm = std::sqrt(squared_climb) * (1 + 1e-4);
-      input = values_;
-      heading = heading == nullptr ? nullptr : climbs_;
+      input_norm = std::sqrt(dot(values_, values_, floats)) * (1 + 1e-4);
+      heading_norm = std::sqrt(dot(climbs_, climbs_, floats)) * (1 + 1e-4);
     }
     if (upper_changed) {
       take_gradient();
     } else {
-      for (const auto& [unit, change] : flips) bend_gradient(unit, change);
+      for (const auto& [unit, change] : flips_) bend_gradient(unit, change);
     }
     upper_ = proves ? upper : UpperProof{};
     if (slope_ == 1) {  // open and closed are the same
@@ -275,48 +242,36 @@ class CertifiedStack {
   }
 
   void find_next() {
-    Vec low_along = broadcast(kNever), low_aside = low_along;
-    for (int64_t i = 0; i < states_[0].outputs * layers_[0].out_stride; i += kLanes) {
-      low_along = at_most(low_along, load(along_ + i));
-      low_aside = at_most(low_aside, load(aside_ + i));
-    }
-    float lanes[kLanes];
-    store(lanes, low_along);
-    next_along_ = *std::min_element(lanes, lanes + kLanes);
-    store(lanes, low_aside);
-    next_aside_ = *std::min_element(lanes, lanes + kLanes);
+    const int64_t units = states_[0].outputs * layers_[0].out_stride;
+    next_along_ = lowest(along_, units);
+    next_aside_ = lowest(aside_, units);
   }
 
   // Evaluates the units of the first layer that are due.
   void check_first_layer() {
     const ConvLayer& layer = layers_[0];
     LayerState& state = states_[0];
-    const Vec along = broadcast(static_cast<float>(now_.along) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
-    const Vec aside = broadcast(static_cast<float>(now_.aside) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
     const double norm_x = std::sqrt(adam_.squared_norm);
-    for (int64_t first = 0; first < state.outputs * layer.out_stride; first += kLanes) {
-      uint32_t due = above(along, load(along_ + first)) | above(aside, load(aside_ + first));
-      for (; due != 0; due &= due - 1) {
-        const int64_t unit = first + __builtin_ctz(due), p = unit / layer.out_stride, k = unit % layer.out_stride;
-        float z, climb;
-        dot_pair(layer.rows + k * layer.span(), problem_.x + p * layer.in_stride, heading_ + p * layer.in_stride,
-                 layer.span(), &z, &climb);
-        z += layer.bias[k];
-        const float gate = z > 0 ? 1.0f : slope_;
-        if (gate != state.gate[unit]) {
-          bend_gradient(unit, gate - state.gate[unit]);
-          state.gate[unit] = gate;
-          // What the unit's activation does from here on is not what the layers above were proven with.
-          bent_ += std::abs((1 - slope_) * z) * (1 + 1e-5);
-          bending_climb_ += static_cast<double>(climb) * climb * (1 + 1e-5);
-          bending_norm_ += static_cast<double>(norm_[unit]) * norm_[unit];
-        }
-        const Proof proof = prove_measured(now_, z, climb, layer.bias[k], norm_[unit], norm_x, norm_heading_,
-                                           dot_error(layer.span() / (2 * kLanes)), aside_per_along_);
-        along_[unit] = proof.along;
-        aside_[unit] = proof.aside;
+    for_each_due(now_, along_, aside_, state.outputs * layer.out_stride, [&](int64_t unit) {
+      const int64_t p = unit / layer.out_stride, k = unit % layer.out_stride;
+      float z, climb;
+      dot_pair(layer.rows + k * layer.span(), problem_.x + p * layer.in_stride, heading_ + p * layer.in_stride,
+               layer.span(), &z, &climb);
+      z += layer.bias[k];
+      const float gate = z > 0 ? 1.0f : slope_;
+      if (gate != state.gate[unit]) {
+        bend_gradient(unit, gate - state.gate[unit]);
+        state.gate[unit] = gate;
+        // What the unit's activation does from here on is not what the layers above were proven with.
+        bent_ += std::abs((1 - slope_) * z) * (1 + 1e-5);
+        bending_climb_ += static_cast<double>(climb) * climb * (1 + 1e-5);
+        bending_norm_ += static_cast<double>(norm_[unit]) * norm_[unit];
       }
-    }
+      const Proof proof = prove_measured(now_, z, climb, layer.bias[k], norm_[unit], norm_x, norm_heading_,
+                                         dot_error(layer.span() / (2 * kLanes)), aside_per_along_);
+      along_[unit] = proof.along;
+      aside_[unit] = proof.aside;
+    });
     find_next();
   }
 
@@ -352,7 +307,7 @@ class CertifiedStack {
 
   const ConvLayer* layers_;
   int64_t count_;
-  const std::vector<LayerBounds> bounds_;
+  const LayerBounds* bounds_;
   float slope_;
   Problem& problem_;
   AdamState adam_;
@@ -365,6 +320,7 @@ class CertifiedStack {
   float* values_;
   float* climbs_;
   float* columns_;
+  std::vector<std::pair<int64_t, float>> flips_;  // of the first layer at a refresh: unit, change of its gate
   bool has_gradient_ = false;
   Travelled now_{0, 0};
   double refreshed_along_ = 0;
@@ -387,8 +343,8 @@ static int64_t stack_scratch_floats(const ConvLayer* layers, int64_t count) {
 }
 
 // Every activation but tanh; the last pass leaves `gates` at the returned X.
-static void optimize_stack(const ConvLayer* layers, int64_t count, const AdamSettings& settings, float slope,
-                           Problem& problem, float* scratch) {
+static void optimize_stack(const ConvLayer* layers, const LayerBounds* bounds, int64_t count,
+                           const AdamSettings& settings, float slope, Problem& problem, float* scratch) {
   problem.evaluations = 0;
-  CertifiedStack(layers, count, slope, problem, scratch).run(settings);
+  CertifiedStack(layers, bounds, count, slope, problem, scratch).run(settings);
 }

@@ -23,7 +23,6 @@ struct ConvLayer {
   const float* forward;   // packed (kernel * in_stride, out_channels)
   const float* backward;  // packed (out_channels, kernel * in_stride)
   const float* bias;      // (out_stride), zeros beyond out_channels
-  double spectral_norm;  // of the filters as a (out_channels, kernel * in_channels) matrix, or a little more; 0 unknown
 
   int64_t span() const { return kernel * in_stride; }        // floats that one output reads
   int64_t left_padding() const { return (kernel - 1) / 2; }  // 'same': an even kernel pads one more on the right

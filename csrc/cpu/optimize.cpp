@@ -6,8 +6,8 @@
 #include <torch/library.h>
 
 #include "../gating.h"
+#include "../problems.h"
 #include "packed_stack.h"
-#include "problems.h"
 
 #define FASTINTERP_KERNEL "optimize_kernel.inl"
 #include "for_each_isa.h"
@@ -25,20 +25,41 @@ double spectral_norm(const at::Tensor& weight) {
   return std::pow(eighth_powers, 1.0 / 8) * (1 + 1e-9);
 }
 
+std::vector<LayerBounds> bound_layers(const ConvLayer* layers, at::TensorList weights) {
+  std::vector<LayerBounds> bounds(weights.size());
+  double above_input = 1, above_first = 1;
+  for (size_t l = 0; l < weights.size(); ++l) {
+    const ConvLayer& layer = layers[l];
+    double total = 0;
+    for (int64_t c = 0; c < layer.out_channels; ++c) {
+      double squared = 0;
+      for (int64_t k = 0; k < layer.kernel; ++k) squared += layer.norms[c * layer.kernel + k];
+      total += squared;
+      const double norm = std::sqrt(squared) * (1 + 1e-5);
+      bounds[l].norm.push_back(static_cast<float>(norm));
+      bounds[l].lipschitz.push_back(static_cast<float>(norm * above_input));
+      bounds[l].bend.push_back(static_cast<float>(norm * above_first));
+    }
+    // Every input is read by `kernel` locations at most.
+    const double overlap = std::sqrt(static_cast<double>(layer.kernel)), whole = spectral_norm(weights[l]) * overlap;
+    bounds[l].frobenius = std::sqrt(total) * overlap;
+    above_input *= whole;
+    if (l > 0) above_first *= whole;
+  }
+  return bounds;
+}
+
 enum class Path { one_layer, stack, dense };
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
     const at::Tensor& target, at::TensorList weights, at::TensorList biases, const at::Tensor& start,
     const at::Tensor& begin, const at::Tensor& end, c10::string_view activation, int64_t steps, double l2_weight,
     double similarity_weight, double learning_rate, double beta1, double beta2, double epsilon) {
-  check_floats(target, "target", 2);
-  check_floats(start, "start", 3);
-  const ConvStack stack = check_stack(weights, biases, std::string(activation), start.size(2));
+  const ConvStack stack =
+      check_adam(target, weights, biases, start, begin, end, std::string(activation), steps, epsilon);
+  check_problem_rows(stack, begin, end);
   const int64_t problems = target.size(0), field = stack.field(stack.size() - 1), width = start.size(2);
   const int64_t channels = stack.layers.back().out_channels;
-  check_problem_shapes(stack, target, begin, end);
-  check_problem_rows(stack, begin, end);
-  check_adam(stack, target, start, steps, epsilon);
   const int64_t* begins = begin.const_data_ptr<int64_t>();
   const int64_t* ends = end.const_data_ptr<int64_t>();
 
@@ -48,8 +69,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
   const Path path = stack.activation.is_tanh ? Path::dense : stack.size() == 1 ? Path::one_layer : Path::stack;
   const Packing packing{path != Path::dense, path != Path::one_layer, path != Path::one_layer};
   PackedStack packed;
-  for (int64_t l = 0; l < stack.size(); ++l)
-    packed.add(stack.layers[l], packing, path == Path::stack ? spectral_norm(weights[l]) : 0);
+  for (const ConvWeights& layer : stack.layers) packed.add(layer, packing);
   const AdamSettings settings{static_cast<float>(l2_weight),
                               static_cast<float>(similarity_weight),
                               learning_rate,
@@ -58,6 +78,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
                               epsilon,
                               steps};
   const ConvLayer* layers = packed.layers();
+  const std::vector<LayerBounds> bounds =
+      path == Path::stack ? bound_layers(layers, weights) : std::vector<LayerBounds>();
   const int64_t stride = layers[0].in_stride;
   const int64_t scratch_floats = path == Path::one_layer ? FASTINTERP_DISPATCH(certified_scratch_floats)(layers[0])
                                  : path == Path::stack
@@ -82,7 +104,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
         (layers[0], settings, stack.activation.slope, problem, scratch.data(), active.data());
       } else if (path == Path::stack) {
         FASTINTERP_DISPATCH(optimize_stack)
-        (layers, stack.size(), settings, stack.activation.slope, problem, scratch.data());
+        (layers, bounds.data(), stack.size(), settings, stack.activation.slope, problem, scratch.data());
       } else {
         FASTINTERP_DISPATCH(optimize_dense)
         (layers, stack.size(), settings, stack.activation, problem, scratch.data());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "layers.h"
 
@@ -15,6 +16,14 @@ struct AdamSettings {
   double beta2;
   double epsilon;
   int64_t steps;
+};
+
+// What bounds a layer's pre-activations in a stack, the same for every location of it.
+struct LayerBounds {
+  std::vector<float> lipschitz;  // (out_channels): how fast z can change with X
+  std::vector<float> bend;       // (out_channels): with the activations of the first layer
+  std::vector<float> norm;       // (out_channels): of the filter
+  double frobenius = 0;          // of the whole layer, times sqrt(kernel)
 };
 
 // One problem: the input rows [begin, end) of the receptive field that lie inside the sentence frame.

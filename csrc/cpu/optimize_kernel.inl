@@ -165,6 +165,26 @@ static Travelled adam_step(AdamState& state, const AdamSettings& settings, int64
                    static_cast<int>(state.width / kLanes + kLanes));
 }
 
+static float lowest(const float* values, int64_t count) {
+  Vec low = broadcast(std::numeric_limits<float>::infinity());
+  for (int64_t i = 0; i < count; i += kLanes) low = at_most(low, load(values + i));
+  float lanes[kLanes];
+  store(lanes, low);
+  return *std::min_element(lanes, lanes + kLanes);
+}
+
+// Calls visit(i) for every one of `count` proofs, a whole number of vectors, that has run out.
+template <class Visit>
+static void for_each_due(Travelled now, const float* along, const float* aside, int64_t count, Visit visit) {
+  // Rounded up, so that no channel that is due is passed over.
+  const Vec gone_along = broadcast(static_cast<float>(now.along) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
+  const Vec gone_aside = broadcast(static_cast<float>(now.aside) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
+  for (int64_t first = 0; first < count; first += kLanes) {
+    uint32_t due = above(gone_along, load(along + first)) | above(gone_aside, load(aside + first));
+    for (; due != 0; due &= due - 1) visit(first + __builtin_ctz(due));
+  }
+}
+
 // What certified gating keeps of the channels whose gate matters; arrays of out_channels rounded up to whole vectors.
 struct CertifiedChannels {
   int64_t count = 0;
@@ -192,16 +212,8 @@ struct CertifiedChannels {
   }
 
   void find_next() {
-    Vec low_along = broadcast(std::numeric_limits<float>::infinity()), low_aside = low_along;
-    for (int64_t i = 0; i < count; i += kLanes) {
-      low_along = at_most(low_along, load(along + i));
-      low_aside = at_most(low_aside, load(aside + i));
-    }
-    float lanes[kLanes];
-    store(lanes, low_along);
-    next_along = *std::min_element(lanes, lanes + kLanes);
-    store(lanes, low_aside);
-    next_aside = *std::min_element(lanes, lanes + kLanes);
+    next_along = lowest(along, count);
+    next_aside = lowest(aside, count);
   }
 };
 
@@ -245,28 +257,22 @@ static void optimize_certified(const ConvLayer& layer, const AdamSettings& setti
   for (int64_t step = 1;; ++step) {
     if (now.along >= active.next_along || now.aside >= active.next_aside) {
       const double norm_x = std::sqrt(state.squared_norm);
-      // Rounded up, so that no channel that is due is passed over.
-      const Vec along = broadcast(static_cast<float>(now.along) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
-      const Vec aside = broadcast(static_cast<float>(now.aside) * (1 + 2 * FLT_EPSILON) + FLT_MIN);
-      for (int64_t first = 0; first < active.count; first += kLanes) {
-        uint32_t due = above(along, load(active.along + first)) | above(aside, load(active.aside + first));
-        for (; due != 0; due &= due - 1) {
-          const int64_t i = first + __builtin_ctz(due), k = active.channel[i];
-          const float* row = rows + k * layer.span();
-          float z, climb;
-          dot_pair(row, state.x, state.heading, length, &z, &climb);
-          z += layer.bias[k];
-          const bool open = z > 0;
-          if (open != problem.gates[k]) {
-            const float rest = (1 - slope) * problem.target[k];
-            add_scaled(state.pull, open ? rest : -rest, row, length);
-            problem.gates[k] = open;
-          }
-          active.set(i, prove_measured(now, z, climb, layer.bias[k], active.norm[i], norm_x, norm_heading, dot_error,
-                                       aside_per_along));
-          ++problem.evaluations;
+      for_each_due(now, active.along, active.aside, active.count, [&](int64_t i) {
+        const int64_t k = active.channel[i];
+        const float* row = rows + k * layer.span();
+        float z, climb;
+        dot_pair(row, state.x, state.heading, length, &z, &climb);
+        z += layer.bias[k];
+        const bool open = z > 0;
+        if (open != problem.gates[k]) {
+          const float rest = (1 - slope) * problem.target[k];
+          add_scaled(state.pull, open ? rest : -rest, row, length);
+          problem.gates[k] = open;
         }
-      }
+        active.set(i, prove_measured(now, z, climb, layer.bias[k], active.norm[i], norm_x, norm_heading, dot_error,
+                                     aside_per_along));
+        ++problem.evaluations;
+      });
       active.find_next();
     }
     if (step > settings.steps) break;  // the last pass leaves `gates` at the returned X

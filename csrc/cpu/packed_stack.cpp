@@ -10,7 +10,7 @@ const float* PackedStack::keep(FloatBuffer values) {
   return floats_.back().data();
 }
 
-void PackedStack::add(const ConvWeights& weights, Packing packing, double spectral_norm) {
+void PackedStack::add(const ConvWeights& weights, Packing packing) {
   const int64_t C = weights.out_channels, K = weights.kernel, D = weights.in_channels;
   // The matrix product writes whole panels; an input that no product writes needs whole vectors only.
   const int64_t panel = FASTINTERP_DISPATCH(kPanel), lanes = FASTINTERP_DISPATCH(kLanes);
@@ -19,7 +19,6 @@ void PackedStack::add(const ConvWeights& weights, Packing packing, double spectr
   ConvLayer layer{};
   layer.in_channels = D;
   layer.out_channels = C;
-  layer.spectral_norm = spectral_norm;
   layer.kernel = K;
   layer.in_stride = (D + unit - 1) / unit * unit;
   layer.out_stride = (C + panel - 1) / panel * panel;

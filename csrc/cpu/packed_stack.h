@@ -19,7 +19,7 @@ struct Packing {
 
 class PackedStack {
  public:
-  void add(const ConvWeights& weights, Packing packing, double spectral_norm = 0);
+  void add(const ConvWeights& weights, Packing packing);
 
   const ConvLayer* layers() const { return layers_.data(); }
 

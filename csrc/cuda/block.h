@@ -182,6 +182,29 @@ FASTINTERP_DEVICE void list_where(const Block& block, int count, Wanted wanted, 
   block.sync();
 }
 
+// Whether entry a, a value and its index, stands before entry b: higher value, then lower index.
+template <class Value>
+FASTINTERP_DEVICE bool ranks_before(Value value_a, int index_a, Value value_b, int index_b) {
+  return value_a > value_b || (value_a == value_b && index_a < index_b);
+}
+
+// Moves the entry that ranks first, of one per thread, to place 0; an index below 0 is no entry. `THREADS` is the
+// block's, a power of two. Begins and ends with a block.sync().
+template <int THREADS, class Value>
+FASTINTERP_DEVICE void find_first_ranked(const Block& block, Value* values, int* indices) {
+  const int own = block.thread();
+  block.sync();
+  for (int half = THREADS / 2; half > 0; half /= 2) {
+    const int other = own + half;
+    if (own < half && indices[other] >= 0 &&
+        (indices[own] < 0 || ranks_before(values[other], indices[other], values[own], indices[own]))) {
+      values[own] = values[other];
+      indices[own] = indices[other];
+    }
+    block.sync();
+  }
+}
+
 // Whether `flag` is set in any thread of the block, for every thread.
 FASTINTERP_DEVICE bool block_any(const Block& block, bool flag, int* shared) {
   block.sync();

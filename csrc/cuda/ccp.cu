@@ -97,19 +97,7 @@ struct CcpKernel {
     state.gains[state.thread()] = best_gain;
     state.candidates[state.thread()] = best;
     block_sums<2>(state.block, worth, state.sums, state.turn);
-    for (int half = kThreads / 2; half > 0; half /= 2) {
-      if (state.thread() < half) {
-        const double other_gain = state.gains[state.thread() + half];
-        const int other = state.candidates[state.thread() + half], own = state.candidates[state.thread()];
-        // The lowest channel of the highest gain, whoever looked at it.
-        if (other >= 0 && (other_gain > state.gains[state.thread()] ||
-                           (other_gain == state.gains[state.thread()] && (own < 0 || other < own)))) {
-          state.gains[state.thread()] = other_gain;
-          state.candidates[state.thread()] = other;
-        }
-      }
-      state.block.sync();
-    }
+    find_first_ranked<kThreads>(state.block, state.gains, state.candidates);
     const int chosen = state.candidates[0];
     const bool flips = chosen >= 0 && state.gains[0] > 1e-6 * worth[0];  // more than rounding
     state.block.sync();

@@ -6,7 +6,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/library.h>
 
-#include "../cpu/problems.h"
+#include "../problems.h"
 #include "../schemas.h"
 #include "ccp.h"
 #include "device.h"
@@ -113,11 +113,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> optimize_adam(
     const at::Tensor& target, at::TensorList weights, at::TensorList biases, const at::Tensor& start,
     const at::Tensor& begin, const at::Tensor& end, c10::string_view activation, int64_t steps, double l2_weight,
     double similarity_weight, double learning_rate, double beta1, double beta2, double epsilon) {
-  check_floats(target, "target", 2);
-  check_floats(start, "start", 3);
-  const ConvStack stack = check_stack(weights, biases, std::string(activation), start.size(2));
-  check_problem_shapes(stack, target, begin, end);
-  check_adam(stack, target, start, steps, epsilon);
+  const ConvStack stack =
+      check_adam(target, weights, biases, start, begin, end, std::string(activation), steps, epsilon);
   check_same_device(target.device(), {start, begin, end}, "start, begin, end");
   check_same_device(target.device(), weights, "weights");
   check_same_device(target.device(), biases, "biases");
@@ -166,9 +163,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> optimize_ccp(const at
                                                                         c10::string_view activation,
                                                                         int64_t max_iterations, double tolerance,
                                                                         double l2_weight, double similarity_weight) {
-  check_floats(target, "target", 2);
-  const ConvStack stack = check_ccp(weights, biases, std::string(activation), max_iterations, l2_weight);
-  check_problem_shapes(stack, target, begin, end);
+  const ConvStack stack =
+      check_ccp(target, weights, biases, begin, end, std::string(activation), max_iterations, l2_weight);
   check_same_device(target.device(), {begin, end, weights[0], biases[0]}, "begin, end, weights, biases");
   const int64_t problems = target.size(0), channels = target.size(1), kernel = stack.layers[0].kernel;
   const int64_t width = stack.layers[0].in_channels;
@@ -291,9 +287,10 @@ std::tuple<at::Tensor, at::Tensor> cosine_topk(const at::Tensor& queries, const 
     return Codes{coded ? bytes.data_ptr<int8_t>() : nullptr, scale, scale + numbers.size(1), longest.data_ptr<float>()};
   };
   search({queries.const_data_ptr<float>(), vocabulary.const_data_ptr<float>(), inverse_norms.const_data_ptr<float>(),
-          count, words, static_cast<int>(width), static_cast<int>(k), static_cast<int>(shares), units.data_ptr<float>(),
-          codes_of(query_bytes, query_numbers), codes_of(word_bytes, word_numbers), found_cosines.data_ptr<float>(),
-          found_indices.data_ptr<int64_t>(), cosines.data_ptr<float>(), indices.data_ptr<int64_t>()},
+          count, words, static_cast<int>(width), static_cast<int>(k), static_cast<int>(shares), static_cast<int>(lists),
+          units.data_ptr<float>(), codes_of(query_bytes, query_numbers), codes_of(word_bytes, word_numbers),
+          found_cosines.data_ptr<float>(), found_indices.data_ptr<int64_t>(), cosines.data_ptr<float>(),
+          indices.data_ptr<int64_t>()},
          on.stream());
   return {cosines, indices};
 }

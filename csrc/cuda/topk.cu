@@ -106,6 +106,15 @@ struct Best {
     cosines[place] = cosine;
     indices[place] = index;
   }
+
+  // As list `list` of those found for a query.
+  FASTINTERP_DEVICE void write(const Block& block, const Search& search, int64_t list, int64_t query) const {
+    const int64_t out = (list * search.query_count + query) * k;
+    for (int i = block.lane(); i < k; i += 32) {
+      search.found_cosines[out + i] = cosines[i];
+      search.found_indices[out + i] = indices[i];
+    }
+  }
 };
 
 // The one formula of a cosine, by a whole warp.
@@ -275,14 +284,8 @@ struct CodesKernel {
         block.sync_warp();
       }
     }
-    for (int q = own; q < own + kQueries; ++q) {
-      if (first_query + q >= search.query_count) continue;
-      const int64_t out = (share * search.query_count + first_query + q) * search.k;
-      for (int i = lane; i < search.k; i += 32) {
-        search.found_cosines[out + i] = best(q).cosines[i];
-        search.found_indices[out + i] = best(q).indices[i];
-      }
-    }
+    for (int q = own; q < own + kQueries; ++q)
+      if (first_query + q < search.query_count) best(q).write(block, search, share, first_query + q);
   }
 };
 
@@ -310,13 +313,7 @@ struct DirectKernel {
       }
     }
     block.sync_warp();
-    for (int q = 0; q < queries; ++q) {
-      const int64_t out = ((share * kWarps + block.warp()) * search.query_count + q) * search.k;
-      for (int i = block.lane(); i < search.k; i += 32) {
-        search.found_cosines[out + i] = best(q).cosines[i];
-        search.found_indices[out + i] = best(q).indices[i];
-      }
-    }
+    for (int q = 0; q < queries; ++q) best(q).write(block, search, share * kWarps + block.warp(), q);
   }
 };
 
@@ -327,7 +324,7 @@ struct MergeKernel {
 
   static FASTINTERP_DEVICE void run(const Block& block, const Arguments& search) {
     const int64_t query = block.x();
-    const int64_t lists = search_lists_of(search.query_count, search.shares), entries = lists * search.k;
+    const int64_t entries = static_cast<int64_t>(search.lists) * search.k;
     float* cosines = reinterpret_cast<float*>(block.memory());
     int* indices = reinterpret_cast<int*>(cosines + kMostThreads);
     float last_cosine = INFINITY;
@@ -347,19 +344,7 @@ struct MergeKernel {
       }
       cosines[block.thread()] = cosine;
       indices[block.thread()] = index;
-      block.sync();
-      for (int half = kMostThreads / 2; half > 0; half /= 2) {
-        if (block.thread() < half) {
-          const int other = block.thread() + half;
-          if (indices[other] >= 0 &&
-              (indices[block.thread()] < 0 ||
-               ranks_before(cosines[other], indices[other], cosines[block.thread()], indices[block.thread()]))) {
-            cosines[block.thread()] = cosines[other];
-            indices[block.thread()] = indices[other];
-          }
-        }
-        block.sync();
-      }
+      find_first_ranked<kMostThreads>(block, cosines, indices);
       last_cosine = cosines[0];
       last_index = indices[0];
       if (block.thread() == 0) {
@@ -368,10 +353,6 @@ struct MergeKernel {
       }
       block.sync();
     }
-  }
-
-  static FASTINTERP_SHARED int64_t search_lists_of(int64_t queries, int64_t shares) {
-    return queries <= kFewQueries ? shares * kWarps : shares;
   }
 };
 
@@ -388,7 +369,7 @@ int64_t search_shares(int64_t queries, int64_t words) {
   return std::max<int64_t>(1, std::min(wanted, words / (queries <= kFewQueries ? 2 * kWarps : kFewestWords)));
 }
 
-int64_t search_lists(int64_t queries, int64_t shares) { return MergeKernel::search_lists_of(queries, shares); }
+int64_t search_lists(int64_t queries, int64_t shares) { return queries <= kFewQueries ? shares * kWarps : shares; }
 
 void search(const Search& search, void* stream) {
   const int64_t queries = search.query_count;

@@ -26,6 +26,7 @@ struct Search {
   int width;
   int k;
   int shares;    // of the vocabulary
+  int lists;     // of found words that they leave
   float* units;  // (Q, D): q / ||q||
   Codes query_codes;
   Codes word_codes;
