@@ -12,9 +12,10 @@ from optimize_peers import hand_adam, hand_step, plain_autograd_adam
 from saliency import captum_scores
 from torch import Tensor
 
-from fastinterp import ConvTextModel, OptimizationConfig, nearest_words, ops, optimize_inputs, saliency
-from fastinterp.interpretation import SENTENCES_AT_ONCE
-from fastinterp.saliency import explain_locations
+from fastinterp import ConvTextModel, OptimizationConfig, nearest_words, optimize_inputs, saliency
+from fastinterp.kernels import ops
+from fastinterp.method.interpretation import SENTENCES_AT_ONCE
+from fastinterp.method.saliency import explain_locations
 
 SENTENCES, STEPS = 7600, 1000
 PEER_STEPS = 100  # a tenth of the work, extrapolated

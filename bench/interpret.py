@@ -6,7 +6,7 @@ import workloads
 from harness import Row, spread, timed
 
 from fastinterp import interpret
-from fastinterp.evaluate import matching_rate
+from fastinterp.evaluation.matching import matching_rate
 
 BUDGET = {"mr": 10.0}  # seconds for the test set
 

@@ -9,7 +9,7 @@ import workloads
 from harness import Peer, Row, compare, print_rows, relative_error, timed
 from optimize_peers import autograd_adam, hand_adam, hand_step, negative_objective, one_by_one, plain_autograd_adam
 
-from fastinterp import ops, reference
+from fastinterp.kernels import ops, reference
 
 PROBLEMS = 300
 LOOPED = 4  # problems of the loop over locations; the rest is extrapolated

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastinterp import reference
-from fastinterp.reference import ACTIVATIONS
+from fastinterp.kernels import reference
+from fastinterp.kernels.reference import ACTIVATIONS
 
 
 def existing_rows(start: Tensor, begin: Tensor, end: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from full_frame import FullFrameModel
 from harness import Peer, Row, compare, relative_error, timed
 from torch import Tensor
 
-from fastinterp import ConvTextModel, reference, saliency
+from fastinterp import ConvTextModel, saliency
+from fastinterp.kernels import reference
 
 GOAL = 3.0
 CHECKED = 32  # sentences compared with the float64 reference

@@ -12,7 +12,7 @@ import torch
 import workloads
 from harness import timed
 
-from fastinterp import ops
+from fastinterp.kernels import ops
 
 REPEATS = 5
 

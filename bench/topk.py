@@ -11,8 +11,9 @@ from harness import Peer, Row, compare
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from fastinterp import ops, optimize_inputs
-from fastinterp.vectors import load_vectors
+from fastinterp import optimize_inputs
+from fastinterp.data.word_vectors import load_vectors
+from fastinterp.kernels import ops
 
 K = 5
 

@@ -11,8 +11,8 @@ from harness import Peer, Row, compare
 from torch.nn import functional
 
 from fastinterp import ConvTextModel, TrainingConfig, train_model
-from fastinterp.datasets import TextDataset, split
-from fastinterp.training import class_scores
+from fastinterp.data.corpora import TextDataset, split
+from fastinterp.training.trainer import class_scores
 
 GOAL = 1 / 1.2
 

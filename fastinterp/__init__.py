@@ -1,20 +1,49 @@
 """Which hidden locations decide a text CNN's prediction, what they detect, and what that means in words."""
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from fastinterp import evaluate
-from fastinterp.datasets import load_corpus
-from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError
-from fastinterp.interpretation import Interpretation, Location, interpret
-from fastinterp.model import ConvTextModel, ModelConfig, load_model, save
-from fastinterp.neighbors import nearest_words
-from fastinterp.optimization import OptimizationConfig, OptimizedInputs, optimize_inputs
-from fastinterp.saliency import Saliency, saliency
-from fastinterp.text import Vocabulary, tokenize
-from fastinterp.training import TrainingConfig, train_model
-from fastinterp.vectors import WordVectors, embed_vocabulary, load_vectors, train_vectors
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__version__ = version("fastinterp")
+if TYPE_CHECKING:
+    from fastinterp import evaluation as evaluate
+    from fastinterp.data.corpora import load_corpus
+    from fastinterp.data.word_vectors import WordVectors, embed_vocabulary, load_vectors, train_vectors
+    from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError
+    from fastinterp.kernels import ops, reference
+    from fastinterp.method.interpretation import Interpretation, Location, interpret
+    from fastinterp.method.optimization import OptimizationConfig, OptimizedInputs, optimize_inputs
+    from fastinterp.method.saliency import Saliency, saliency
+    from fastinterp.method.words import nearest_words
+    from fastinterp.models.config import ModelConfig
+    from fastinterp.models.conv import ConvTextModel
+    from fastinterp.models.storage import load_model, save
+    from fastinterp.text.tokenizer import tokenize
+    from fastinterp.text.vocabulary import Vocabulary
+    from fastinterp.training.trainer import TrainingConfig, train_model
+
+# Where each public name lives. They are imported when first asked for: gensim and scikit-learn alone would double the
+# time of `import fastinterp`, and whoever interprets needs neither.
+_NAMES = {
+    "fastinterp.data.corpora": ("load_corpus",),
+    "fastinterp.data.word_vectors": ("WordVectors", "embed_vocabulary", "load_vectors", "train_vectors"),
+    "fastinterp.errors": ("DataError", "DownloadError", "FastinterpError", "ModelError"),
+    "fastinterp.method.interpretation": ("Interpretation", "Location", "interpret"),
+    "fastinterp.method.optimization": ("OptimizationConfig", "OptimizedInputs", "optimize_inputs"),
+    "fastinterp.method.saliency": ("Saliency", "saliency"),
+    "fastinterp.method.words": ("nearest_words",),
+    "fastinterp.models.config": ("ModelConfig",),
+    "fastinterp.models.conv": ("ConvTextModel",),
+    "fastinterp.models.storage": ("load_model", "save"),
+    "fastinterp.text.tokenizer": ("tokenize",),
+    "fastinterp.text.vocabulary": ("Vocabulary",),
+    "fastinterp.training.trainer": ("TrainingConfig", "train_model"),
+}
+_MODULES = {
+    "evaluate": "fastinterp.evaluation",
+    "ops": "fastinterp.kernels.ops",
+    "reference": "fastinterp.kernels.reference",
+}
 
 __all__ = [
     "ConvTextModel",
@@ -38,10 +67,32 @@ __all__ = [
     "load_model",
     "load_vectors",
     "nearest_words",
+    "ops",
     "optimize_inputs",
+    "reference",
     "saliency",
     "save",
     "tokenize",
     "train_model",
     "train_vectors",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        found: object = version("fastinterp")
+    elif name in _MODULES:
+        found = import_module(_MODULES[name])
+    else:
+        home = next((module for module, names in _NAMES.items() if name in names), None)
+        if home is None:
+            raise AttributeError(f"module 'fastinterp' has no attribute {name!r}")
+        found = getattr(import_module(home), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "__version__"})

@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from fastinterp import _C, ConvTextModel, ModelConfig, Vocabulary, ops
+from fastinterp import _C, ConvTextModel, ModelConfig, Vocabulary
+from fastinterp.kernels import ops
 
 # Derandomised: a failure in CI must be the same failure on a desk. FASTINTERP_EXAMPLES=1000 digs deeper.
 settings.register_profile(

@@ -14,7 +14,8 @@ import torch
 from conftest import EMULATED, require_gpus, small_model
 from problems import OptimizationProblem, Stack
 
-from fastinterp import _C, OptimizationConfig, interpret, ops
+from fastinterp import _C, OptimizationConfig, interpret
+from fastinterp.kernels import ops
 
 ROOT = Path(__file__).parents[1]
 NVCC = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
@@ -56,8 +57,7 @@ def test_kernels_agree_with_the_reference_on_emulated_threads():
     """The tests of the operators, and of what stands on them, with every CUDA kernel run thread by thread."""
     environment = {**os.environ, "FASTINTERP_EMULATED": str(ROOT / "build" / "emulated")}
     environment.setdefault("FASTINTERP_EXAMPLES", "20")
-    names = ("ops", "saliency", "optimization", "neighbors", "interpretation", "evaluate")
-    files = [f"tests/test_{name}.py" for name in names]
+    files = ["tests/kernels/test_ops.py", "tests/method", "tests/evaluation"]
     deselected = ["-k", "not threads and not instruction_set"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, *deselected]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)

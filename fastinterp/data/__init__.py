@@ -1,0 +1,1 @@
+"""Corpora, tables and word vectors."""

@@ -1,0 +1,62 @@
+"""Do the words stand for the prediction? The matching rate (Table 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastinterp.method.interpretation import interpret
+from fastinterp.method.optimization import OptimizationConfig
+from fastinterp.models.conv import ConvTextModel
+from fastinterp.text.vocabulary import Vocabulary
+from fastinterp.training.trainer import class_scores
+
+
+@dataclass(frozen=True)
+class MatchingRate:
+    """How often the neighbours of a sentence's locations, read as a sentence, get the sentence's predicted class.
+
+    Attributes:
+        matched: sentences that match.
+        total: sentences with at least one token; the others have no words to feed.
+    """
+
+    matched: int
+    total: int
+
+    @property
+    def rate(self) -> float:
+        """Matched sentences divided by all that have words; NaN where there are none."""
+        return self.matched / self.total if self.total else float("nan")
+
+
+def matching_rate(
+    model: ConvTextModel,
+    sentences: Sequence[str],
+    layer: int = 0,
+    locations: int = 3,
+    neighbors: int = 5,
+    optimization: OptimizationConfig | None = None,
+) -> MatchingRate:
+    """Returns the matching rate: the k x m words, most salient location first, are classified as a sentence.
+
+    Args:
+        model: the classifier.
+        sentences: raw texts.
+        layer: index of the interpreted convolution.
+        locations: m, locations per sentence.
+        neighbors: k, words per location.
+        optimization: settings of the input optimisation.
+
+    Raises:
+        TypeError, ValueError: as `interpret`.
+    """
+    interpretations = interpret(model, sentences, layer, locations, neighbors, optimization)
+    explained = [each for each in interpretations if each.locations]
+    if not explained:
+        return MatchingRate(0, 0)
+    vocabulary: Vocabulary = model.vocabulary
+    words = [[word for location in each.locations for word, _ in location.neighbors] for each in explained]
+    predicted = class_scores(model, vocabulary.encode(words, model.config.length)).argmax(dim=1).tolist()
+    matched = sum(model.config.classes[label] == each.label for label, each in zip(predicted, explained, strict=True))
+    return MatchingRate(matched, len(explained))

@@ -1,0 +1,1 @@
+"""The operators and their specification: nothing here knows a model."""

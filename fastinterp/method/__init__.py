@@ -1,0 +1,1 @@
+"""The steps of the method, one module each: saliency, optimisation, words, interpretation."""
