@@ -93,7 +93,7 @@ def data_options(command: Command) -> Command:
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(fastinterp.__version__, prog_name="fastinterp")
+@click.version_option(str(fastinterp.__version__), prog_name="fastinterp")
 def main() -> None:
     """Which hidden locations decide a text CNN's prediction, what they detect, and what that means in words."""
 
