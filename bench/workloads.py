@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastinterp import ConvTextModel, ModelConfig, OptimizationConfig, TrainingConfig, load_corpus, load_model
+from fastinterp.cli.workflow import train_on_corpus
 from fastinterp.data.corpora import Corpus
 from fastinterp.data.downloads import cache_folder
 from fastinterp.data.word_vectors import DEFAULT_VECTORS
@@ -18,7 +19,6 @@ from fastinterp.method.optimization import field_edges, random_starts
 from fastinterp.method.saliency import explain_locations
 from fastinterp.text.tokenizer import tokenize
 from fastinterp.text.vocabulary import Vocabulary
-from fastinterp.training.workflow import train_on_corpus
 
 OPTIMIZATION = {"mr": OptimizationConfig(), "ag_news": OptimizationConfig(l2_weight=0.002, similarity_weight=0.01)}
 EPOCHS = {"mr": 20, "ag_news": 3}

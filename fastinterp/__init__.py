@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fastinterp import evaluation as evaluate
     from fastinterp.data.corpora import load_corpus
     from fastinterp.data.word_vectors import WordVectors, embed_vocabulary, load_vectors, train_vectors
-    from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError
+    from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError, TrainingError
     from fastinterp.kernels import ops, reference
     from fastinterp.method.interpretation import Interpretation, Location, interpret
     from fastinterp.method.optimization import OptimizationConfig, OptimizedInputs, optimize_inputs
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "fastinterp.data.corpora": ("load_corpus",),
     "fastinterp.data.word_vectors": ("WordVectors", "embed_vocabulary", "load_vectors", "train_vectors"),
-    "fastinterp.errors": ("DataError", "DownloadError", "FastinterpError", "ModelError"),
+    "fastinterp.errors": ("DataError", "DownloadError", "FastinterpError", "ModelError", "TrainingError"),
     "fastinterp.method.interpretation": ("Interpretation", "Location", "interpret"),
     "fastinterp.method.optimization": ("OptimizationConfig", "OptimizedInputs", "optimize_inputs"),
     "fastinterp.method.saliency": ("Saliency", "saliency"),
@@ -58,6 +58,7 @@ __all__ = [
     "OptimizedInputs",
     "Saliency",
     "TrainingConfig",
+    "TrainingError",
     "Vocabulary",
     "WordVectors",
     "embed_vocabulary",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastinterp.data.corpora import TextDataset, split
+from fastinterp.errors import TrainingError
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.text.vocabulary import PAD, UNKNOWN
 
@@ -130,6 +132,9 @@ def train_model(
         dataset: training texts; a stratified part of them is used for validation.
         config: defaults to the paper's values for MR.
         on_batch: called after every batch.
+
+    Raises:
+        TrainingError: the loss is no longer finite; the model is left as it was then.
     """
     config = config or TrainingConfig()
     parts = split(dataset, config.validation_share, config.seed)
@@ -158,13 +163,14 @@ def train_model(
                 optimizer.step()
                 with torch.no_grad():
                     torch._foreach_lerp_(averaged, current, 1 - config.averaging)
-                total += loss.item()
+                total += _finite(loss.item(), f"epoch {epoch}, batch {done}", config)
                 last = result.accuracies[-1] if result.accuracies else None
                 on_batch(Progress(epoch, done, len(batches), total / done, last))
             scores = class_scores(average, validation_ids)
             correct = scores.argmax(dim=1) == validation_labels
             result.losses.append(total / len(batches))
-            result.validation_losses.append(float(functional.cross_entropy(scores, validation_labels)))
+            validation_loss = float(functional.cross_entropy(scores, validation_labels))
+            result.validation_losses.append(_finite(validation_loss, f"epoch {epoch}, validation", config))
             result.accuracies.append(float(correct.float().mean()))
             if result.validation_losses[-1] == min(result.validation_losses):
                 best_weights = copy.deepcopy(average.state_dict())
@@ -175,6 +181,14 @@ def train_model(
     model.eval()
     result.seconds = time.perf_counter() - started
     return result
+
+
+def _finite(loss: float, where: str, config: TrainingConfig) -> float:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"training: the loss became {loss} ({where}); try a learning_rate below {config.learning_rate:g}"
+        )
+    return loss
 
 
 def drop_words(ids: Tensor, probability: float) -> Tensor:
