@@ -84,8 +84,8 @@ def optimize_ccp(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns (optimised inputs (B, K, D), gates (B, C), iterations (B,), residuals (B,)).
 
-    See `reference.optimize_ccp`. `iterations` counts how often the gates were taken anew, `max_iterations` at most;
-    the residual is the norm of the objective's gradient relative to that of W^T (a * gate).
+    See `reference.optimize_ccp`. `iterations` counts how often the gates were taken anew, `max_iterations` and one
+    more at most; the residual is the norm of the objective's gradient relative to that of W^T (a * gate).
     """
     optimum, gates, iterations, residual = _operators.optimize_ccp(
         problems.target,

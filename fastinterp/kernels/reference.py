@@ -166,7 +166,7 @@ def ccp_iterates(
     Args:
         problem: one location of a first layer with ReLU or identity.
         config: lambda1, more than 0, and lambda2.
-        max_iterations: how often the gates are taken anew at most.
+        max_iterations: how often the gates are taken anew at most; one input is found whatever it says.
         tolerance: of the gradient's norm relative to that of g, at which a block maximisation ends.
     """
     first, last = int(problem.begin), int(problem.end)
