@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.interpretation import interpret
-from fastinterp.method.optimization import OptimizationConfig
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.text.vocabulary import Vocabulary
 from fastinterp.training.trainer import class_scores

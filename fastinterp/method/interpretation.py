@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastinterp.method.optimization import OptimizationConfig, field_edges, mix, optimize_inputs
+from fastinterp.kernels.problems import OptimizationConfig
+from fastinterp.method.optimization import field_edges, mix, optimize_inputs
 from fastinterp.method.saliency import explain_locations
 from fastinterp.method.words import nearest_words
 from fastinterp.models.conv import ConvTextModel
