@@ -107,6 +107,12 @@ def _lines(content: bytes) -> list[str]:
     return [line.strip() for line in _decode(content).split("\n") if line.strip()]
 
 
+def _malformed(name: str, archive: Path, error: Exception) -> DataError:
+    # tarfile tells on several lines what it tried.
+    reason = " ".join(str(error).split())
+    return DataError(f"{name}: {shown(archive)} is malformed ({reason[:100]}); delete it and try again")
+
+
 def _sentences(path: Path, content: bytes) -> list[str]:
     """The sentences of a file of MR, one a line."""
     if b"\0" in content:
@@ -135,7 +141,7 @@ def load_mr() -> Corpus:
                 member = files.extractfile(f"rt-polaritydata/{filename}")
                 sides.append(_sentences(archive, member.read() if member else b""))
         except _BROKEN_ARCHIVE as error:
-            raise DataError(f"mr: {shown(archive)} is malformed ({error}); delete it and try again") from error
+            raise _malformed("mr", archive, error) from error
     texts = [text for side in sides for text in side]
     labels = [label for label, side in enumerate(sides) for _ in side]
     return split(TextDataset(tuple(texts), tuple(labels), ("negative", "positive")))
@@ -179,7 +185,7 @@ def load_snippets() -> Corpus:
             rows = [line.split("\t", 2) for line in _lines(member.read() if member else b"")]
         rated = [(text.replace("''", '"'), float(rating)) for _, rating, text in rows if float(rating) != 0]
     except (*_BROKEN_ARCHIVE, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"snippets: {shown(archive)} is malformed ({error}); delete it and try again") from error
+        raise _malformed("snippets", archive, error) from error
     texts, ratings = zip(*rated, strict=True)
     return split(TextDataset(texts, tuple(int(rating > 0) for rating in ratings), ("negative", "positive")))
 

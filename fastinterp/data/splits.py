@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,9 +71,9 @@ class Corpus:
     test: TextDataset
 
 
-def quoted(value: str, limit: int = 40) -> str:
-    """Returns `value` in quotes, on one line and with invisible characters spelled out, cut to `limit` characters."""
-    whole = repr(value[:limit])
+def quoted(value: str, limit: int = 40, spell: Callable[[str], str] = repr) -> str:
+    """Returns `value` in quotes, on one line and cut to `limit` characters; `spell` is `repr` or `ascii`."""
+    whole = spell(value[:limit])
     return whole if len(value) <= limit and len(whole) <= limit else whole[: limit - 4] + "..." + whole[0]
 
 

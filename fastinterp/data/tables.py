@@ -31,7 +31,7 @@ _field_limit = threading.Lock()
 _LONGEST_FIELD = 2**31 - 1
 
 
-def shown(path: Path, limit: int = 90) -> str:
+def shown(path: Path, limit: int = 80) -> str:
     """Returns `path` on one line; of a long one the end, where the file's name is."""
     text = str(path) if str(path).isprintable() else repr(str(path))
     return text if len(text) <= limit else "..." + text[3 - limit :]
@@ -96,15 +96,13 @@ def _problem(label: str, spellings: dict[str, str], classes: Sequence[str] | Non
         return "the label is empty" if not label else f"the label {quoted(label)} is empty"
     if label.strip().lower() in _MISSING:
         return f"the label {quoted(label)} stands for a missing one"
-    if any(unicodedata.category(character) == "Cc" for character in label):
+    if not label.isprintable() and any(unicodedata.category(character) == "Cc" for character in label):
         return f"the label {quoted(label)} holds a line break or another control character"
     if classes is not None and label not in classes:
         return f"the label {quoted(label)} is none of the classes {_listed(classes)}"
     if spellings.setdefault(visible, label) != label:
-        return (
-            f"the labels {quoted(label)} and, above, {quoted(spellings[visible])} differ only by white space or "
-            "characters that cannot be seen"
-        )
+        this, that = (quoted(spelling, 32, ascii) for spelling in (label, spellings[visible]))
+        return f"the labels {this} and, above, {that} differ only by white space or characters that cannot be seen"
     return None
 
 
@@ -114,6 +112,9 @@ def _visible(label: str) -> str:
     if spaceless.isascii():
         return spaceless
     composed = _BLANK.sub("", unicodedata.normalize("NFC", spaceless))
+    # Where columns are exchanged labels are as long as texts; only few of them hold a format character.
+    if composed.isprintable():
+        return composed
     return "".join(character for character in composed if unicodedata.category(character) != "Cf")
 
 
@@ -127,10 +128,10 @@ def _refuse_exchanged(path: Path, labels: dict[str, int], rows: int) -> None:
         )
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def _listed(names: Sequence[str], most: int = 4) -> str:
     """The first names, shortened, as a list."""
     more = f", and {len(names) - most} more" if len(names) > most else ""
-    return f"[{', '.join(quoted(name, 18) for name in names[:most])}{more}]"
+    return f"[{', '.join(quoted(name, 16) for name in names[:most])}{more}]"
 
 
 def decoded_lines(path: Path) -> Iterator[str]:
