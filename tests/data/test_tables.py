@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from fastinterp import DataError, load_corpus
 from fastinterp.data.splits import TextDataset, folds, split
-from fastinterp.data.tables import read_table, shown
+from fastinterp.data.tables import csv_records, read_table, shown
 
 LONGEST_ERROR = 300
 
@@ -244,7 +245,7 @@ def test_both_columns_the_same_is_a_wrong_argument(tmp_path: Path):
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
 def test_errors_stay_short_whatever_the_file_holds(tmp_path: Path, ending: str):
-    long = "\u200b\U000e0041'\"x" * 5000
+    long = "\u200b\U000e0041'\"x" * 500
     name = "n" * 60 + "." + ending
     if ending == "jsonl":
         records: list[object] = [long, {long: 1}, {"text": [long], "label": "a"}, {"text": "a", "label": [long]}]
@@ -494,6 +495,48 @@ def test_drawn_tables_are_read_back_exactly(folder: Path, file: tuple[str, str, 
     dataset = read(folder, name, content)
     assert rows(dataset) == table
     assert dataset.classes == tuple(sorted(labels))
+
+
+# A field is quoted from its first character to its last, or has no separator and no line break.
+FIELD = re.compile(r'"(?P<quoted>(?:[^"]|"")*)"(?=[,\r\n]|\Z)|(?P<plain>(?!")[^,\r\n]*)')
+LINE_END = re.compile(r"\r\n|\r|\n|\Z")
+
+
+def records_by_grammar(content: str) -> tuple[list[tuple[int, list[str]]], int | None]:
+    """The records of a .csv file with their first lines by a second reader, and the line where one cannot be read."""
+    records, place, line = [], 0, 1
+    while place < len(content):
+        start, row = place, []
+        while True:
+            field = FIELD.match(content, place)
+            if field is None:
+                return records, line
+            row.append(field["plain"] if field["quoted"] is None else field["quoted"].replace('""', '"'))
+            place = field.end()
+            if not content.startswith(",", place):
+                break
+            place += 1
+        end = LINE_END.match(content, place)
+        assert end is not None
+        place = end.end()
+        if len(row) > 1 or row[0].strip():
+            records.append((line, row))
+        line += len(re.findall(r"\r\n|\r|\n", content[start:place]))
+    return records, None
+
+
+@given(content=st.text(st.sampled_from('aab",,"\r\n\n "'), max_size=30))
+def test_records_and_their_lines_are_those_of_the_grammar(folder: Path, content: str):
+    (folder / "grammar.csv").write_text(content, encoding="utf-8", newline="")
+    expected, broken = records_by_grammar(content)
+    records = csv_records(folder / "grammar.csv", ",")
+    assert list(itertools.islice(records, len(expected))) == expected
+    if broken is None:
+        assert next(records, None) is None
+        return
+    with pytest.raises(DataError, match=f"line {broken}: in the record that starts here") as caught:
+        next(records)
+    one_line(caught.value, "grammar.csv")
 
 
 MUTATIONS = st.lists(
