@@ -30,6 +30,9 @@ _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _NUMBER_BYTES = b"0123456789+-.eE "
 _BLANKS = re.compile(rb"[ \t]+")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+# Numbers in a binary file are smaller, or they are not numbers: four letters read as one give 1e20 or more.
+_MAX_BINARY = 1e18
 _UNUSUAL = re.compile(rb"[ \t\r]")
 _TAB = re.compile(rb" *\t *")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -122,9 +125,9 @@ def _read_stream(stream: _Stream, plain_size: int | None) -> RawVectors:
             raise ValueError(what)
     if re.match(rb"\x80[\x02-\x05]", sample):
         raise ValueError(_PICKLE)
-    if not sample.strip():
-        raise ValueError("it is empty")
     start = len(_BOM) if sample.startswith(_BOM) else 0
+    if not sample[start:].strip():
+        raise ValueError("it is empty")
     first, _, rest = sample[start:].partition(b"\n")
     stream.seek(start)
     header = re.fullmatch(rb"[ \t]*(\d{1,18})[ \t]+(\d{1,18})[ \t\r]*", first)
@@ -274,7 +277,11 @@ def _shown(word: bytes) -> str:
 
 
 def _read_binary(stream: _Stream, dimension: int, announced: int, plain_size: int | None) -> RawVectors:
-    """Reads rows of a word, a space and D little-endian float32; either each is followed by a line feed or none."""
+    """Reads rows of a word, a space and D little-endian float32; either each is followed by a line feed or none.
+
+    A word with a space, which the layout cannot hold but some tools write, shifts all that follows. The shift may end
+    at the next word, and the count be right: it shows in words of stray bytes and in numbers of any magnitude.
+    """
     width = 4 * dimension
     capacity = 16 if plain_size is None else min(announced, plain_size // width)
     collector = _Collector(dimension, capacity)
@@ -295,12 +302,25 @@ def _read_binary(stream: _Stream, dimension: int, announced: int, plain_size: in
             line_feed = b"\n"
         if collector.read and not word.startswith(line_feed):
             raise ValueError(f"word {collector.read + 1:,}: expected a line feed before it, got {_shown(word)}")
+        word = word[len(line_feed) :] if collector.read else word
         vector = np.frombuffer(buffer, dtype="<f4", count=dimension, offset=space + 1)
-        if not np.isfinite(vector).all():
-            raise ValueError(f"word {collector.read + 1:,}: expected finite numbers after {_shown(word)}")
-        collector.add(word[len(line_feed) :] if collector.read else word, vector)
+        if _CONTROL.search(word) or _is_broken(word) or not np.abs(vector).max() < _MAX_BINARY:
+            raise ValueError(
+                f"word {collector.read + 1:,}: expected UTF-8 without spaces and {plural(dimension, 'finite number')} "
+                f"of a credible size, got {_shown(word)} with {clip(str(vector[:2]), 40)}"
+            )
+        collector.add(word, vector)
         start = end
     return collector.result(announced, left_over=len(buffer[start:].strip(b"\r\n")))
+
+
+def _is_broken(word: bytes) -> bool:
+    """Whether a word is not UTF-8, other than by being cut at its end, as word2vec's own tool cuts long words."""
+    try:
+        word.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.reason != "unexpected end of data"
+    return False
 
 
 def _read_npz(file: IO[bytes]) -> RawVectors:
