@@ -11,7 +11,7 @@ from harness import Peer, Row, compare
 from torch.nn import functional
 
 from fastinterp import ConvTextModel, TrainingConfig, train_model
-from fastinterp.data.corpora import TextDataset, split
+from fastinterp.data.splits import TextDataset, split
 from fastinterp.training.trainer import class_scores
 
 GOAL = 1 / 1.2

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fastinterp import ConvTextModel, ModelConfig, OptimizationConfig, TrainingConfig, load_corpus, load_model
 from fastinterp.cli.workflow import train_on_corpus
-from fastinterp.data.corpora import Corpus
 from fastinterp.data.downloads import cache_folder
+from fastinterp.data.splits import Corpus
 from fastinterp.data.word_vectors import DEFAULT_VECTORS
 from fastinterp.method.optimization import field_edges, random_starts
 from fastinterp.method.saliency import explain_locations

@@ -10,7 +10,9 @@ import click
 
 from fastinterp.cli.interpret import to_json
 from fastinterp.cli.options import data_options, device_option, interpretation_arguments, interpretation_options
-from fastinterp.data.corpora import NAMED_CORPORA, TextDataset, load_corpus, read_table, split
+from fastinterp.data.corpora import NAMED_CORPORA, load_corpus
+from fastinterp.data.splits import TextDataset, split
+from fastinterp.data.tables import read_table
 from fastinterp.display.console import print_evaluation
 from fastinterp.display.progress import ProgressReport
 from fastinterp.display.screen import Screen

@@ -40,7 +40,7 @@ def command(
     loaded = load_model(model, device)
     arguments = interpretation_arguments(settings)
     interpret(loaded, [], **arguments)  # a wrong option is refused before the first sentence is waited for
-    batches = _cut(text) if text else _lines(file if file is not None else click.get_binary_stream("stdin"))
+    batches = _cut(text) if text else _lines(file if file is not None else sys.stdin.buffer)
     done = 0
     screen = Screen()
     with ProgressReport() as progress:

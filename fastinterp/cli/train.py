@@ -10,7 +10,9 @@ import click
 
 from fastinterp.cli.options import data_options, device_option
 from fastinterp.cli.workflow import CORPUS_VECTORS, train_on_corpus
-from fastinterp.data.corpora import NAMED_CORPORA, load_corpus, read_table, split
+from fastinterp.data.corpora import NAMED_CORPORA, load_corpus
+from fastinterp.data.splits import split
+from fastinterp.data.tables import read_table
 from fastinterp.data.word_vectors import DEFAULT_VECTORS
 from fastinterp.models.config import ModelConfig
 from fastinterp.models.storage import check_output

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fastinterp.data.corpora import Corpus
+from fastinterp.data.splits import Corpus
 from fastinterp.data.word_vectors import DEFAULT_VECTORS, WordVectors, embed_vocabulary, load_vectors, train_vectors
 from fastinterp.display.progress import ProgressReport
 from fastinterp.errors import DataError, DownloadError
