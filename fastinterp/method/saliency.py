@@ -56,7 +56,7 @@ def token_ids(model: ConvTextModel, sentences: Sequence[str] | Tensor) -> Tensor
 def saliency(model: ConvTextModel, sentences: Sequence[str] | Tensor, layer: int = 0) -> Saliency:
     """Returns the saliency of every location of a layer for each sentence's predicted class (Eq. 1-3).
 
-    Dropout is never applied, whatever mode the model is in.
+    Dropout is never applied: a model in training mode gives the numbers that it gives in evaluation mode.
 
     Args:
         model: the classifier.
@@ -64,10 +64,12 @@ def saliency(model: ConvTextModel, sentences: Sequence[str] | Tensor, layer: int
         layer: index of the convolution, 0 for the first.
 
     Raises:
-        ValueError: no such layer, or ids outside the vocabulary.
+        ValueError: no such layer, ids outside the vocabulary, or weights that cannot be explained: not float32, NaN,
+            or a padding row that is not zero.
         TypeError: `sentences` is a single string.
     """
     ids = token_ids(model, sentences)
+    model.check_weights(ids)
     parts = [_explain(model, batch, layer, keep_activations=False)[0] for batch in ids.split(_batch_size(model, layer))]
     return _join(parts)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,34 +14,80 @@ from fastinterp.text.tokenizer import tokenize
 from fastinterp.text.vocabulary import PAD, Vocabulary
 
 
+def weight_shapes(config: ModelConfig, words: int) -> dict[str, tuple[int, ...]]:
+    """Returns name and shape of every tensor in the state of a ConvTextModel with so many words."""
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (words, config.embedding_dimension)}
+    width = config.embedding_dimension
+    for i, (channels, kernel) in enumerate(zip(config.channels, config.kernel_sizes, strict=True)):
+        shapes[f"convolutions.{i}.weight"] = (channels, width, kernel)
+        shapes[f"convolutions.{i}.bias"] = (channels,)
+        width = channels
+    shapes["linear.weight"] = (len(config.classes), width)
+    shapes["linear.bias"] = (len(config.classes),)
+    return shapes
+
+
 class ConvTextModel(nn.Module):
     """A text classifier: embedding, a stack of 'same' convolutions with an activation, max over time, linear.
+
+    Its weights are float32 whatever torch's default dtype is.
 
     Args:
         config: the shape.
         vocabulary: V words.
-        embedding: (V, D) float32 initial word vectors with a zero padding row; small noise where None.
+        embedding: (V, D) float32 initial word vectors, which are copied, with a zero row for padding; drawn from the
+            normal distribution where None.
 
     Raises:
-        ValueError: the embedding does not fit the vocabulary or the configuration.
+        TypeError: the embedding is no tensor.
+        ValueError: the embedding does not fit the vocabulary or the configuration, is not float32 or not finite, or
+            its padding row is not zero.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, embedding: Tensor | None = None) -> None:
+        if embedding is not None:
+            _check_embedding(embedding, (len(vocabulary), config.embedding_dimension))
+            embedding = embedding.detach().clone(memory_format=torch.contiguous_format)
         super().__init__()
+        self._build(config, vocabulary, embedding)
+
+    @classmethod
+    def from_tensors(cls, config: ModelConfig, vocabulary: Vocabulary, tensors: Mapping[str, Tensor]) -> ConvTextModel:
+        """Returns the model that has these weights, which are taken as they are, without drawing others first.
+
+        Args:
+            config: the shape.
+            vocabulary: V words.
+            tensors: float32, by the names and with the shapes of `weight_shapes`.
+
+        Raises:
+            ValueError: as `check_weights`.
+        """
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        # Layers on the meta device have no memory and draw nothing. An embedding is not made there: its
+        # initialisation loads torch's compiler, which takes longer than all else about a model.
+        model._build(config, vocabulary, tensors["embedding.weight"], device="meta")
+        model.load_state_dict(tensors, assign=True)
+        model.check_weights()
+        return model
+
+    def _build(
+        self, config: ModelConfig, vocabulary: Vocabulary, embedding: Tensor | None, device: str | None = None
+    ) -> None:
         self.config, self.vocabulary = config, vocabulary
+        made: Any = {"device": device, "dtype": torch.float32}
         size = (len(vocabulary), config.embedding_dimension)
-        if embedding is not None and tuple(embedding.shape) != size:
-            raise ValueError(f"embedding: expected shape {size}, one row per word, got {tuple(embedding.shape)}")
-        self.embedding = nn.Embedding(*size, padding_idx=PAD, _weight=embedding)
+        self.embedding = nn.Embedding(*size, padding_idx=PAD, _weight=embedding, dtype=torch.float32)
         widths = (config.embedding_dimension, *config.channels)
         self.convolutions = nn.ModuleList(
             # Padding on both sides; an even kernel then has one output too many, the first, which forward drops.
-            nn.Conv1d(widths[i], widths[i + 1], kernel, padding=kernel // 2)
+            nn.Conv1d(widths[i], widths[i + 1], kernel, padding=kernel // 2, **made)
             for i, kernel in enumerate(config.kernel_sizes)
         )
         self.activation = ACTIVATIONS[config.activation]()
         self.dropout = nn.Dropout(config.dropout)
-        self.linear = nn.Linear(config.channels[-1], len(config.classes))
+        self.linear = nn.Linear(config.channels[-1], len(config.classes), **made)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Returns class scores (B, classes), before softmax, of token ids (B, L) int64."""
@@ -76,8 +123,80 @@ class ConvTextModel(nn.Module):
         stack: Any = self.convolutions[: self.config.check_layer(layer) + 1]
         return [each.weight.detach() for each in stack], [each.bias.detach() for each in stack]
 
-    def check_finite(self) -> None:
-        """Raises ValueError if a weight is NaN or infinite; the message names the tensor."""
-        for name, tensor in self.state_dict().items():
-            if not torch.isfinite(tensor).all():
+    def check_weights(self, ids: Tensor | None = None) -> None:
+        """Checks that what the model computes is what would be explained, and could be saved and loaded.
+
+        That is: all weights are float32, finite and of the configuration's shapes, the vector of the padding is zero,
+        and the activation is the configuration's. Looks at every weight once.
+
+        Args:
+            ids: int64 token ids where the vectors of no other tokens matter; all do by default.
+
+        Raises:
+            ValueError: the message says what is not so.
+        """
+        state = self.state_dict()
+        other = next((name for name, tensor in state.items() if tensor.dtype != torch.float32), None)
+        if other is not None:
+            raise ValueError(
+                f"model: {other} is {state[other].dtype}; models are explained and saved in float32, which "
+                "model.float() makes of it"
+            )
+        fault = find_fault(state, self.config, len(self.vocabulary), "its vocabulary", "its configuration")
+        if fault is not None:
+            raise ValueError(f"model: {fault}")
+        if type(self.activation) is not ACTIVATIONS[self.config.activation]:
+            raise ValueError(
+                f"model: its activation is {type(self.activation).__name__}, its configuration says "
+                f"{self.config.activation}"
+            )
+        for name, tensor in state.items():
+            if not _is_finite(tensor if name != "embedding.weight" or ids is None else tensor[ids.unique()]):
                 raise ValueError(f"model: {name} holds NaN or infinite values")
+        if state["embedding.weight"][PAD].any():
+            raise ValueError(f"model: expected zeros in row {PAD} of embedding.weight, the vector of the padding")
+
+
+def find_fault(
+    tensors: Mapping[str, Tensor], config: ModelConfig, words: int, vocabulary_name: str, config_name: str
+) -> str | None:
+    """Returns how the tensors differ from those that a model needs, in name, shape or dtype; None where they do not.
+
+    Args:
+        tensors: by name.
+        config: the model's shape.
+        words: V, size of the vocabulary.
+        vocabulary_name: what the text calls the vocabulary.
+        config_name: what the text calls the configuration.
+    """
+    shapes = weight_shapes(config, words)
+    odd = sorted(shapes.keys() ^ tensors.keys())
+    if odd:
+        return f"expected the tensors that {config_name} describes, missing or unknown: {reprlib.repr(odd)}"
+    for name, tensor in tensors.items():
+        shape, expected = tuple(tensor.shape), shapes[name]
+        if shape != expected:
+            rows = name == "embedding.weight" and shape[:1] != expected[:1]
+            cause = f"{vocabulary_name} has {words} words" if rows else f"{config_name} says so"
+            return f"{name} has shape {reprlib.repr(shape)}, expected {reprlib.repr(expected)} ({cause})"
+        if tensor.dtype != torch.float32:
+            return f"{name} has dtype {tensor.dtype}, expected torch.float32"
+    return None
+
+
+def _check_embedding(embedding: Tensor, size: tuple[int, int]) -> None:
+    if not isinstance(embedding, Tensor):
+        raise TypeError(f"embedding: expected a tensor, got {type(embedding).__name__}")
+    if tuple(embedding.shape) != size:
+        raise ValueError(f"embedding: expected shape {size}, one row per word, got {tuple(embedding.shape)}")
+    if embedding.dtype != torch.float32:
+        raise ValueError(f"embedding: expected dtype torch.float32, got {embedding.dtype}")
+    if not _is_finite(embedding):
+        raise ValueError("embedding: expected finite values, got NaN or infinity")
+    if embedding[PAD].any():
+        raise ValueError(f"embedding: expected zeros in row {PAD}, the vector of the padding")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # NaN or infinity among the terms makes the sum one of them; finite terms may do so too, but only by overflow.
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())

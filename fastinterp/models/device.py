@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import reprlib
+
 import torch
 
 from fastinterp import _C
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """Returns the device; raises ValueError unless torch has it and fastinterp has kernels for it."""
+    """Returns the device.
+
+    Raises:
+        TypeError: neither a string nor a torch.device.
+        ValueError: torch does not have it, or fastinterp has no kernels for it.
+    """
+    wrong = f"device: expected cpu, cuda or cuda:0, got {reprlib.repr(device)}"
+    if not isinstance(device, (str, torch.device)):
+        raise TypeError(wrong)
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"device: expected cpu, cuda or cuda:0, got {device!r}") from error
+        raise ValueError(wrong) from error
     if found.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected cpu, cuda or cuda:0, got {device!r}")
+        raise ValueError(wrong)
     if found.type == "cuda":
         if not torch.cuda.is_available():
             raise ValueError(f"device: {device} is not there (torch {torch.__version__} finds no GPU)")

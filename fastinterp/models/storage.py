@@ -1,12 +1,9 @@
-"""Models on disk: a folder of plain files, without a pickle."""
+"""Saving a model into a folder of plain files, and loading it again, without a pickle."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -15,69 +12,88 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fastinterp.errors import ModelError
-from fastinterp.models.config import ModelConfig
-from fastinterp.models.conv import ConvTextModel
+from fastinterp.messages import one_line
+from fastinterp.models.conv import ConvTextModel, find_fault
 from fastinterp.models.device import check_device
+from fastinterp.models.folder import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    VOCABULARY_FILE,
+    WEIGHTS_FILE,
+    Entry,
+    check_folder,
+    read_entry,
+    write_version,
+)
 from fastinterp.text.vocabulary import Vocabulary
-
-WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE = "model.safetensors", "config.json", "vocabulary.txt"
-METRICS_FILE = "metrics.json"
 
 
 def check_output(folder: str | Path) -> Path:
-    """Returns `folder` if a model can be saved there, so that a long training need not end in an error.
+    """Returns `folder`, absolute, if a model can be saved there, so that a long training need not end in an error.
+
+    Missing parents are made and left; the folder itself is not.
 
     Raises:
-        ModelError: its parent cannot be written, or it exists and is neither empty nor a model folder.
+        ModelError: it cannot be written, or holds something that is no model of ours.
     """
-    folder = Path(folder).absolute()
-    if folder.exists() and not (folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))):
-        raise ModelError(f"output: {folder} exists and is not a model folder; it is left as it is")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.check-"):
-            pass
-    except OSError as error:
-        raise ModelError(f"output: {folder} cannot be written ({error.strerror})") from error
-    return folder
+    absolute = _absolute(folder)
+    check_folder(absolute)
+    return absolute
 
 
 def save(model: ConvTextModel, folder: str | Path, metrics: Mapping[str, object] | None = None) -> None:
-    """Writes model.safetensors, config.json, vocabulary.txt and, where given, metrics.json; all or nothing.
+    """Writes the model and, where given, its metrics into the folder; all or nothing, also when killed.
 
-    An older model in the folder is replaced.
+    `config.json` has the shape and names the subfolder with `model.safetensors`, `vocabulary.txt` and `metrics.json`.
+    An older model in the folder is replaced, files of others in it stay. See `write_version` for several writers and
+    for what a killed save leaves.
+
+    Args:
+        model: the classifier; all its weights float32 and finite, its padding row zero.
+        folder: made where it is missing; may be a mount point or a symbolic link.
+        metrics: plain numbers, strings, lists and dicts.
 
     Raises:
+        TypeError: no ConvTextModel, or metrics that JSON does not know.
+        ValueError: weights that could not be loaded again, or NaN or infinity in the metrics, which JSON has not.
         ModelError: the folder cannot be written, or holds something that is not a model.
     """
-    folder = check_output(folder)
-    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.partial-"))
+    if not isinstance(model, ConvTextModel):
+        raise TypeError(f"model: expected a ConvTextModel, got {type(model).__name__}")
+    model.check_weights()
+    # Copies: safetensors refuses tensors that share memory, as two layers of a model may.
+    weights = safetensors.torch.save({name: tensor.cpu().clone() for name, tensor in model.state_dict().items()})
+    files: dict[str, Callable[[Path], object]] = {
+        WEIGHTS_FILE: lambda path: path.write_bytes(weights),
+        VOCABULARY_FILE: model.vocabulary.save,
+    }
+    if metrics is not None:
+        text = _json(metrics)
+        files[METRICS_FILE] = lambda path: path.write_text(text, encoding="utf-8")
+    write_version(_absolute(folder), model.config, files)
+
+
+def _absolute(folder: str | Path) -> Path:
+    path = Path(folder)
     try:
-        staged.chmod(0o755)
-        safetensors.torch.save_file(model.state_dict(), staged / WEIGHTS_FILE)
-        (staged / CONFIG_FILE).write_text(_json(dataclasses.asdict(model.config)), encoding="utf-8")
-        model.vocabulary.save(staged / VOCABULARY_FILE)
-        if metrics is not None:
-            (staged / METRICS_FILE).write_text(_json(metrics), encoding="utf-8")
-        if folder.exists():
-            old = staged.with_name(staged.name + "-old")
-            folder.rename(old)
-            staged.rename(folder)
-            shutil.rmtree(old)
-        else:
-            staged.rename(folder)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"output: {folder} cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        return path.absolute()
+    except OSError as error:  # the working directory was removed
+        raise ModelError(f"output: {one_line(path)} cannot be written ({error.strerror})") from error
 
 
-def _json(fields: Mapping[str, object]) -> str:
-    return json.dumps(fields, indent=2) + "\n"
+def _json(metrics: Mapping[str, object]) -> str:
+    try:
+        return json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+    except TypeError as error:
+        raise TypeError(f"metrics: expected what JSON knows ({one_line(error)})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"metrics: expected what JSON knows ({one_line(error)})") from error
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> ConvTextModel:
-    """Returns the model that `save` wrote, in evaluation mode.
+    """Returns the model that `save` wrote, in evaluation mode. Draws no random numbers.
+
+    A save that happens meanwhile does no harm: it is the old model or the new one.
 
     Args:
         folder: what `save` wrote.
@@ -89,45 +105,53 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> ConvTe
             message names the file.
     """
     device = check_device(device)
-    folder = Path(folder)
-    config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
-    for path in (config_path, weights_path, folder / VOCABULARY_FILE):
-        if not path.is_file():
-            raise ModelError(f"{folder}: not a model folder, {path.name} is missing")
+    path = Path(folder)
+    entry = read_entry(path)
+    while True:
+        try:
+            return _load(entry).to(device).eval()
+        except ModelError:
+            # A save may have removed the version that we were reading: then there is another.
+            newer = read_entry(path)
+            if newer == entry:
+                raise
+            entry = newer
+
+
+def _load(entry: Entry) -> ConvTextModel:
+    for name in (WEIGHTS_FILE, VOCABULARY_FILE):
+        _check_file(entry.place / name)
+    vocabulary = Vocabulary.load(entry.place / VOCABULARY_FILE)
+    weights_path = entry.place / WEIGHTS_FILE
+    tensors = _read_tensors(weights_path)
+    fault = find_fault(tensors, entry.config, len(vocabulary), VOCABULARY_FILE, CONFIG_FILE)
+    if fault is not None:
+        raise ModelError(f"{one_line(weights_path)}: {one_line(fault, 220)}")
     try:
-        fields = json.loads(config_path.read_text(encoding="utf-8"))
-        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        config = ModelConfig(**{**fields, **lists})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError(f"{config_path}: not a model configuration ({error})") from error
-    vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
-    try:
-        tensors = safetensors.torch.load_file(weights_path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{weights_path}: damaged or not a safetensors file ({error})") from error
-    with torch.device("meta"):
-        model = ConvTextModel(config, vocabulary)
-    _check_tensors(model, tensors, weights_path)
-    model.load_state_dict(tensors, assign=True)
-    try:
-        model.check_finite()
+        return ConvTextModel.from_tensors(entry.config, vocabulary, tensors)
     except ValueError as error:
-        raise ModelError(f"{weights_path}: {error}") from error
-    return model.to(device).eval()
+        raise ModelError(f"{one_line(weights_path)}: {one_line(error)}") from error
 
 
-def _check_tensors(model: ConvTextModel, tensors: dict[str, Tensor], path: Path) -> None:
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if expected.keys() != tensors.keys():
-        odd = sorted(expected.keys() ^ tensors.keys())
-        raise ModelError(f"{path}: expected the tensors that {CONFIG_FILE} describes, missing or unknown: {odd}")
-    for name, tensor in tensors.items():
-        if tuple(tensor.shape) != expected[name]:
-            cause = (
-                f"{VOCABULARY_FILE} has {len(model.vocabulary)} words"
-                if name == "embedding.weight" and tensor.shape[0] != expected[name][0]
-                else f"{CONFIG_FILE} says so"
-            )
-            raise ModelError(f"{path}: {name} has shape {tuple(tensor.shape)}, expected {expected[name]} ({cause})")
-        if tensor.dtype != torch.float32:
-            raise ModelError(f"{path}: {name} has dtype {tensor.dtype}, expected torch.float32")
+def _check_file(path: Path) -> None:
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise ModelError(f"{one_line(path)}: cannot be read ({error.strerror})") from error
+    if not found:
+        raise ModelError(f"{one_line(path.parent)}: not a model folder, {path.name} is missing")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a file, in memory of their own: the file may be replaced while they are used."""
+    try:
+        with path.open("rb"):  # where this fails, its reason is the right one; safetensors' may not be
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+            return {name: tensors.pop(name).clone() for name in list(tensors)}
+    except OSError as error:
+        raise ModelError(f"{one_line(path)}: cannot be read ({error.strerror})") from error
+    except MemoryError as error:
+        raise ModelError(f"{one_line(path)}: does not fit into memory") from error
+    except (SafetensorError, KeyError, TypeError, RuntimeError, AssertionError) as error:
+        # The last four are for dtypes that torch has not and for sizes beyond its integers.
+        raise ModelError(f"{one_line(path)}: damaged or not a safetensors file ({one_line(error)})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastinterp.errors import ModelError
+from fastinterp.messages import one_line
 
 PAD, UNKNOWN = 0, 1
 SPECIAL_WORDS = ("<pad>", "<unk>")
@@ -24,7 +26,8 @@ class Vocabulary:
         words: all words; the first two are the padding and the unknown word.
 
     Raises:
-        ValueError: the special words are not where they belong, or a word is empty, repeated or holds white space.
+        ValueError: the special words are not where they belong, or a word is empty, repeated, holds white space or
+            cannot be written as UTF-8.
     """
 
     words: tuple[str, ...]
@@ -32,14 +35,17 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if self.words[:2] != SPECIAL_WORDS:
-            raise ValueError(f"words: expected to start with {SPECIAL_WORDS}, got {self.words[:2]}")
+            raise ValueError(f"words: expected to start with {SPECIAL_WORDS}, got {reprlib.repr(self.words[:2])}")
         index = {word: position for position, word in enumerate(self.words)}
         if len(index) != len(self.words):
             repeated = next(word for word, count in Counter(self.words).items() if count > 1)
-            raise ValueError(f"words: {repeated!r} stands more than once")
+            raise ValueError(f"words: {reprlib.repr(repeated)} stands more than once")
         broken = next((word for word in self.words if word.split() != [word]), None)
         if broken is not None:
-            raise ValueError(f"words: expected words without white space, got {broken!r}")
+            raise ValueError(f"words: expected words without white space, got {reprlib.repr(broken)}")
+        for word in self.words:
+            if not word.isascii() and any("\ud800" <= character <= "\udfff" for character in word):
+                raise ValueError(f"words: {reprlib.repr(word)} holds a lone surrogate, which UTF-8 cannot write")
         object.__setattr__(self, "index", index)
 
     def __len__(self) -> int:
@@ -69,5 +75,9 @@ class Vocabulary:
         """Returns the vocabulary that `save` wrote. Raises ModelError where the file is missing or malformed."""
         try:
             return cls(tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")))
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            raise ModelError(f"{path}: not a vocabulary ({error})") from error
+        except OSError as error:
+            raise ModelError(f"{one_line(path)}: not a vocabulary ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{one_line(path)}: not a vocabulary (not UTF-8 from byte {error.start} on)") from error
+        except ValueError as error:
+            raise ModelError(f"{one_line(path)}: not a vocabulary ({error})") from error

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import pytest
 import torch
-from conftest import WORDS, small_model
+from conftest import small_model
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from fastinterp import ConvTextModel, ModelConfig, ModelError, Vocabulary, load_model, save
+from fastinterp import ConvTextModel, ModelConfig, Vocabulary
 from fastinterp.kernels import reference
 
 
@@ -86,114 +82,3 @@ def test_an_embedding_must_fit_the_vocabulary():
     config = ModelConfig(("a", "b"), 9, (4,), (3,), 7)
     with pytest.raises(ValueError, match=r"embedding: expected shape \(3, 7\)"):
         ConvTextModel(config, Vocabulary(("<pad>", "<unk>", "x")), torch.zeros(4, 7))
-
-
-def test_a_saved_model_comes_back_bit_for_bit(model: ConvTextModel, tmp_path: Path):
-    save(model, tmp_path / "m", {"accuracy": 0.5})
-    loaded = load_model(tmp_path / "m")
-    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
-        "config.json",
-        "metrics.json",
-        "model.safetensors",
-        "vocabulary.txt",
-    ]
-    assert loaded.config == model.config
-    assert loaded.vocabulary == model.vocabulary
-    assert not loaded.training
-    ids = model.encode(["good film", "dull"])
-    assert torch.equal(loaded(ids), model(ids))
-
-
-def test_saving_replaces_an_older_model_and_nothing_else(model: ConvTextModel, tmp_path: Path):
-    save(small_model(1), tmp_path / "m")
-    save(model, tmp_path / "m")
-    assert torch.equal(load_model(tmp_path / "m").linear.weight, model.linear.weight)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ModelError, match="is not a model folder; it is left as it is"):
-        save(model, tmp_path / "mine")
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "mine"]
-
-
-def test_a_folder_that_cannot_be_written_is_one_clear_error(model: ConvTextModel, tmp_path: Path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ModelError, match="cannot be written"):
-        save(model, tmp_path / "file" / "m")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into a read-only folder")
-def test_a_read_only_folder_is_one_clear_error(model: ConvTextModel, tmp_path: Path):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(ModelError, match="cannot be written"):
-        save(model, tmp_path / "locked" / "m")
-
-
-def spoil_weights(folder: Path, model: ConvTextModel, **tensors: torch.Tensor) -> None:
-    import safetensors.torch
-
-    state = {**model.state_dict(), **{name.replace("__", "."): tensor for name, tensor in tensors.items()}}
-    safetensors.torch.save_file(state, folder / "model.safetensors")
-
-
-def truncate(folder: Path, _: ConvTextModel) -> None:
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def change_config(**fields: object):
-    def spoil(folder: Path, _: ConvTextModel) -> None:
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
-
-    return spoil
-
-
-def rewrite(name: str, content: str):
-    return lambda folder, _: (folder / name).write_text(content)
-
-
-NAN = torch.full((len(WORDS) + 2, 7), float("nan"))
-DAMAGE = {
-    "truncated weights": (truncate, "damaged or not a safetensors file"),
-    "no weights": (lambda folder, _: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
-    "NaN": (lambda f, m: spoil_weights(f, m, embedding__weight=NAN), "embedding.weight holds NaN"),
-    "shorter vocabulary": (
-        rewrite("vocabulary.txt", "<pad>\n<unk>\ngood\n"),
-        r"embedding.weight has shape \(14, 7\), expected \(3, 7\) \(vocabulary.txt has 3 words\)",
-    ),
-    "repeated word": (
-        rewrite("vocabulary.txt", "<pad>\n<unk>\na\na\n"),
-        "not a vocabulary .*'a' stands more",
-    ),
-    "dtype": (
-        lambda f, m: spoil_weights(f, m, linear__bias=torch.zeros(2, dtype=torch.float64)),
-        "linear.bias has dtype torch.float64",
-    ),
-    "extra tensor": (
-        lambda f, m: spoil_weights(f, m, more=torch.zeros(1)),
-        r"missing or unknown: \['more'\]",
-    ),
-    "other widths": (change_config(channels=[6, 4]), "config.json says so"),
-    "no JSON": (rewrite("config.json", "{"), "not a model configuration"),
-    "JSON list": (rewrite("config.json", "[]"), "not a model configuration"),
-    "unknown field": (change_config(colour="red"), "not a model configuration .*colour"),
-    "bad field": (change_config(length=-1), "length: expected a positive integer"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_model_folder_is_one_clear_error(model: ConvTextModel, tmp_path: Path, damage: str):
-    save(model, tmp_path / "m")
-    spoil, message = DAMAGE[damage]
-    spoil(tmp_path / "m", model)
-    with pytest.raises(ModelError, match=message) as error:
-        load_model(tmp_path / "m")
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("device", ["banana", "meta", "cuda:99"])
-def test_a_device_that_is_not_there_is_one_clear_error(model, tmp_path: Path, device: str):
-    save(model, tmp_path / "model")
-    with pytest.raises(ValueError, match="^device: "):
-        load_model(tmp_path / "model", device)
