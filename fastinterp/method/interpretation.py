@@ -144,7 +144,7 @@ def interpret(
         ValueError: no such layer, m or k out of range, or a model with NaN weights.
     """
     texts = check_sentences(sentences)
-    model.check_finite()
+    model.check_weights()
     config = optimization or OptimizationConfig()
     results: list[Interpretation] = []
     # No texts at all are a batch too, so that the other arguments are checked whatever there is to explain.
