@@ -31,9 +31,9 @@ def integer(name: str, value: object, least: int = -_INT64, most: int = _INT64 -
         raise ValueError(f"{name}: expected an integer, got {got(value)}")
     given = operator.index(value)
     if not least <= given <= most:
-        raise ValueError(
-            f"{name}: expected {f'at least {least}' if given < least else f'at most {most}'}, got {got(value)}"
-        )
+        one_sided = f"at least {least}" if given < least else f"at most {most}"
+        both = least > -_INT64 and most < _INT64 - 1
+        raise ValueError(f"{name}: expected {f'{least} to {most}' if both else one_sided}, got {got(value)}")
     return given
 
 

@@ -16,10 +16,10 @@ from fastinterp.data.tables import read_table
 from fastinterp.display.console import print_evaluation
 from fastinterp.display.progress import ProgressReport
 from fastinterp.display.screen import Screen
+from fastinterp.evaluation.accuracy import accuracy
 from fastinterp.evaluation.matching import matching_rate
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.storage import load_metrics, load_model
-from fastinterp.training.trainer import accuracy
 
 
 @click.command("evaluate")

@@ -11,6 +11,7 @@ from fastinterp.data.splits import Corpus
 from fastinterp.data.word_vectors import DEFAULT_VECTORS, WordVectors, embed_vocabulary, load_vectors, train_vectors
 from fastinterp.display.progress import ProgressReport
 from fastinterp.errors import DataError, DownloadError
+from fastinterp.evaluation.accuracy import accuracy
 from fastinterp.models.config import ModelConfig
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.device import check_device
@@ -101,12 +102,12 @@ def train_on_corpus(
             ).to(place)
 
         def show(now: trainer.Progress) -> None:
-            accuracy = "" if now.accuracy is None else f", validation accuracy {now.accuracy:.3f}"
+            reached = "" if now.accuracy is None else f", validation accuracy {now.accuracy:.3f}"
             progress.show(
                 f"Epoch {now.epoch} of at most {config.epochs}, batch",
                 now.batches_done,
                 now.batches,
-                f"loss {now.loss:.3f}{accuracy}",
+                f"loss {now.loss:.3f}{reached}",
             )
 
         result = trainer.train_model(model, corpus.train, config, show)
@@ -114,7 +115,7 @@ def train_on_corpus(
         metrics = {
             "corpus": name,
             "corpus_fingerprint": fingerprint,
-            "test_accuracy": trainer.accuracy(model, corpus.test),
+            "test_accuracy": accuracy(model, corpus.test),
             "best_epoch": result.best_epoch,
             "training_losses": result.losses,
             "validation_losses": result.validation_losses,

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from fastinterp.kernels.problems import OptimizationConfig
-from fastinterp.method.optimization import field_edges, mix, optimize_inputs
+from fastinterp.method.optimization import field_edges, optimize_inputs
 from fastinterp.method.saliency import explain_locations
+from fastinterp.method.starts import mix
 from fastinterp.method.words import nearest_words
-from fastinterp.models.conv import ConvTextModel
+from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.sentences import check_sentences
-from fastinterp.text.tokenizer import TokenizedText, read_tokens
+from fastinterp.text.tokenizer import TokenizedText
 
 # Bounds the memory for activations; results do not depend on it.
 SENTENCES_AT_ONCE = 512
@@ -116,7 +117,7 @@ class Interpretation(_ComparedByValue):
 
 
 def interpret(
-    model: ConvTextModel,
+    model: TextClassifier,
     sentences: Iterable[str],
     layer: int = 0,
     locations: int = 3,
@@ -144,7 +145,6 @@ def interpret(
         ValueError: no such layer, m or k out of range, or a model with NaN weights.
     """
     texts = check_sentences(sentences)
-    model.check_weights()
     config = optimization or OptimizationConfig()
     results: list[Interpretation] = []
     # No texts at all are a batch too, so that the other arguments are checked whatever there is to explain.
@@ -156,15 +156,16 @@ def interpret(
 
 
 def _interpret_batch(
-    model: ConvTextModel,
+    model: TextClassifier,
     sentences: Sequence[str],
     layer: int,
     locations: int,
     neighbors: int,
     config: OptimizationConfig,
 ) -> list[Interpretation]:
-    read = [read_tokens(sentence) for sentence in sentences]
-    ids = model.vocabulary.encode([each.tokens for each in read], model.config.length)
+    model.prepared()
+    read = model.read(sentences)
+    texts, ids = read.texts, read.ids
     found, chosen, activations = explain_locations(model, ids, layer, locations)
     begin, end = field_edges(model, layer, chosen.location)
     keys = mix(_content_keys(ids).to(model.device)[chosen.sentence], chosen.location)
@@ -172,11 +173,11 @@ def _interpret_batch(
     words = nearest_words(model, optimized.overall, neighbors)
     scores, overall = found.scores.cpu(), optimized.overall.cpu()
 
-    before, _ = model.config.receptive_field(layer)
+    before = model.stack(layer).before
     described: list[list[Location]] = [[] for _ in sentences]
     rows = zip(chosen.sentence.tolist(), chosen.location.tolist(), begin.tolist(), end.tolist(), strict=True)
     for problem, (sentence, location, first, last) in enumerate(rows):
-        tokens = read[sentence].tokens[: model.config.length]
+        tokens = texts[sentence].tokens[: model.length]
         seen = range(location - before + first, min(location - before + last, len(tokens)))
         described[sentence].append(
             Location(
@@ -192,15 +193,15 @@ def _interpret_batch(
     probabilities, classes = class_scores.softmax(dim=1), class_scores.argmax(dim=1).tolist()
     results = []
     for i, sentence in enumerate(sentences):
-        tokens = read[i].tokens[: model.config.length]
+        tokens = texts[i].tokens[: model.length]
         results.append(
             Interpretation(
                 text=sentence,
                 tokens=tokens,
-                dropped=read[i].dropped,
-                unknown=tuple(token for token in tokens if token not in model.vocabulary.index),
-                truncated=len(read[i].tokens) > model.config.length,
-                label=model.config.classes[classes[i]],
+                dropped=texts[i].dropped,
+                unknown=tuple(token for token in tokens if not model.is_known(token)),
+                truncated=len(texts[i].tokens) > model.length,
+                label=model.classes[classes[i]],
                 probability=float(probabilities[i, classes[i]]),
                 layer=layer,
                 saliency=scores[i].clone(),

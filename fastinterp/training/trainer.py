@@ -18,8 +18,6 @@ from fastinterp.models.conv import ConvTextModel
 from fastinterp.text.vocabulary import PAD, UNKNOWN
 from fastinterp.validation import choice, integer, number
 
-_EVALUATION_BATCH = 512
-
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -109,22 +107,6 @@ class TrainingResult:
     seconds: float = 0.0
 
 
-def class_scores(model: ConvTextModel, ids: Tensor) -> Tensor:
-    """Returns class scores (N, classes), before softmax, of token ids (N, L), in evaluation mode, on the CPU."""
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        scores = torch.cat([model(batch.to(model.device)).cpu() for batch in ids.split(_EVALUATION_BATCH)])
-    model.train(was_training)
-    return scores
-
-
-def accuracy(model: ConvTextModel, dataset: TextDataset) -> float:
-    """Returns the share of texts that are given their label."""
-    predicted = class_scores(model, model.encode(dataset.texts)).argmax(dim=1)
-    return float((predicted == torch.tensor(dataset.labels)).float().mean())
-
-
 def train_model(
     model: ConvTextModel,
     dataset: TextDataset,
@@ -172,7 +154,7 @@ def train_model(
                 total += _finite(loss.item(), f"epoch {epoch}, batch {done}", config)
                 last = result.accuracies[-1] if result.accuracies else None
                 on_batch(Progress(epoch, done, len(batches), total / done, last))
-            scores = class_scores(average, validation_ids)
+            scores = average.class_scores(validation_ids)
             correct = scores.argmax(dim=1) == validation_labels
             result.losses.append(total / len(batches))
             validation_loss = float(functional.cross_entropy(scores, validation_labels))

@@ -152,7 +152,10 @@ class Table:
     [
         ("good film", "expected a list of strings, got one str"),
         (b"good film", "expected a list of strings, got one bytes"),
-        (Table(), r"got a Table; pass the column that holds the texts, such as frame\['text'\]"),
+        (
+            Table(),
+            r"expected a list of strings, got a Table; pass the column that holds the texts, such as frame\['text'\]",
+        ),
         ({"good": 1}, "expected a list of strings, got dict"),
         ({"good", "bad"}, "expected a list of strings, got set"),
         (None, "expected a list of strings, got NoneType"),

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import small_model
+from conftest import small_model, weights_of
 
 from fastinterp import ConvTextModel, OptimizationConfig, optimize_inputs
 from fastinterp.kernels import reference
 from fastinterp.kernels.problems import Problems
-from fastinterp.method.optimization import field_edges, random_starts
+from fastinterp.method.optimization import field_edges
+from fastinterp.method.starts import random_starts
 
 
 def test_edges_clip_the_receptive_field_to_the_frame():
@@ -23,8 +24,8 @@ def test_the_optimum_is_that_of_the_reference(model: ConvTextModel):
     begin, end = torch.tensor([0, 1, 2, 0]), torch.tensor([6, 6, 5, 4])
     config = OptimizationConfig(steps=40, learning_rate=0.01, seed=3)
     found = optimize_inputs(model, activations, 1, begin, end, config=config)
-    problems = Problems(activations, *model.convolution_weights(1), begin, end, "relu").double()
-    start = random_starts(model, torch.arange(4), 6, 3).double()
+    problems = Problems(activations, *weights_of(model, 1), begin, end, "relu").double()
+    start = random_starts(torch.arange(4), model.length, 6, model.word_vectors.shape[1], 3).double()
     expected, gates = reference.optimize_adam(problems, start, config)
     torch.testing.assert_close(found.inputs.double(), expected, rtol=1e-4, atol=1e-6)
     assert torch.equal(found.gates, gates)
@@ -34,13 +35,13 @@ def test_the_optimum_is_that_of_the_reference(model: ConvTextModel):
 
 def test_starts_are_xavier_uniform_and_depend_on_seed_and_key_alone(model: ConvTextModel):
     keys = torch.arange(3000)
-    starts = random_starts(model, keys, 3, seed=1)
+    starts = random_starts(keys, model.length, 3, model.word_vectors.shape[1], seed=1)
     limit = (6 / (9 + 7)) ** 0.5
     assert float(starts.abs().max()) <= limit
     assert float(starts.mean()) == pytest.approx(0, abs=0.01)
     assert float(starts.std()) == pytest.approx(limit / 3**0.5, rel=0.01)
-    assert torch.equal(random_starts(model, keys[7:9], 3, seed=1), starts[7:9])
-    assert not torch.equal(random_starts(model, keys, 3, seed=2), starts)
+    assert torch.equal(random_starts(keys[7:9], model.length, 3, model.word_vectors.shape[1], seed=1), starts[7:9])
+    assert not torch.equal(random_starts(keys, model.length, 3, model.word_vectors.shape[1], seed=2), starts)
     flat = starts.flatten(1)
     correlation = torch.corrcoef(flat.T) - torch.eye(flat.shape[1])
     assert float(correlation.abs().max()) < 0.1
@@ -65,7 +66,7 @@ def test_per_channel_is_the_weighted_sum_of_the_channels_own_optima(model: ConvT
     config = OptimizationConfig(steps=30, learning_rate=0.01, solver=solver, objective="per-channel")
     found = optimize_inputs(model, activations, 0, begin, end, config=config)
     torch.testing.assert_close(found.inputs.double(), expected, rtol=1e-4, atol=1e-5)
-    problems = Problems(activations, *model.convolution_weights(0), begin, end, "relu")
+    problems = Problems(activations, *weights_of(model, 0), begin, end, "relu")
     reached = reference.pre_activations(problems, found.inputs)
     assert torch.equal(found.gates, (reached > 0) & (activations != 0))
 
@@ -87,7 +88,7 @@ def test_ccp_reports_a_stationary_point_and_beats_adam(model: ConvTextModel):
     assert (found.iterations < 100).all()
     adam = optimize_inputs(model, activations, config=OptimizationConfig(steps=3000, learning_rate=0.0366))
     whole = torch.zeros(20, dtype=torch.int64), torch.full((20,), 3)
-    problems = Problems(activations, *model.convolution_weights(0), *whole, "relu")
+    problems = Problems(activations, *weights_of(model, 0), *whole, "relu")
     values = [reference.objective(problems, each.inputs, OptimizationConfig()) for each in (found, adam)]
     assert (values[0] >= values[1] - 1e-4 * values[1].abs()).float().mean() >= 0.95
 

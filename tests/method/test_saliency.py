@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import small_model
+from conftest import small_model, weights_of
 
 from fastinterp import ConvTextModel, saliency
 from fastinterp.kernels import reference
@@ -12,7 +12,7 @@ from fastinterp.method.saliency import explain_locations, select_locations
 def test_scores_are_those_of_the_reference(model: ConvTextModel):
     sentences = ["a good film", "dull", "", "the the the the the the the the the the the the"]
     ids = model.encode(sentences)
-    weights, biases = model.convolution_weights(1)
+    weights, biases = weights_of(model, 1)
     for layer in (0, 1):
         found = saliency(model.train(), sentences, layer)  # dropout must not show
         expected, classes, _ = reference.saliency(
@@ -72,7 +72,7 @@ def test_ties_go_to_the_lower_location():
 @pytest.mark.parametrize(
     ("sentences", "kind", "message"),
     [
-        ("one string", TypeError, "expected a list of strings, got one string"),
+        ("one string", TypeError, "expected a list of strings, got one str"),
         (["a", 3], TypeError, "expected strings, got int"),
         (torch.zeros(2, 3, dtype=torch.int64), ValueError, r"int64 ids of shape \(B, 9\)"),
         (torch.zeros(2, 9), ValueError, "expected int64 ids"),
