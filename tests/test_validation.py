@@ -28,7 +28,9 @@ def test_an_integer_is_taken_within_its_bounds_alone(value: int, least: int, mos
     if least <= value <= most:
         assert integer("steps", value, least, most) == value
     else:
-        bound = f"at least {least}" if value < least else f"at most {most}"
+        one_sided = f"at least {least}" if value < least else f"at most {most}"
+        both = least > -(2**63) and most < 2**63 - 1
+        bound = f"{least} to {most}" if both else one_sided
         with pytest.raises(ValueError, match=f"^steps: expected {bound}, got {value}$"):
             integer("steps", value, least, most)
 
