@@ -303,8 +303,10 @@ def _read_binary(stream: _Stream, dimension: int, announced: int, plain_size: in
         if collector.read and not word.startswith(line_feed):
             raise ValueError(f"word {collector.read + 1:,}: expected a line feed before it, got {_shown(word)}")
         word = word[len(line_feed) :] if collector.read else word
-        vector = np.frombuffer(buffer, dtype="<f4", count=dimension, offset=space + 1)
-        if _CONTROL.search(word) or _is_broken(word) or not np.abs(vector).max() < _MAX_BINARY:
+        data = buffer[space + 1 : end]
+        vector = np.frombuffer(data, dtype="<f4")
+        shifted = _CONTROL.search(word) or _is_broken(word) or _starts_with_text(data)
+        if shifted or not np.abs(vector).max() < _MAX_BINARY:
             raise ValueError(
                 f"word {collector.read + 1:,}: expected UTF-8 without spaces and {plural(dimension, 'finite number')} "
                 f"of a credible size, got {_shown(word)} with {clip(str(vector[:2]), 40)}"
@@ -312,6 +314,17 @@ def _read_binary(stream: _Stream, dimension: int, announced: int, plain_size: in
         collector.add(word, vector)
         start = end
     return collector.result(announced, left_over=len(buffer[start:].strip(b"\r\n")))
+
+
+def _starts_with_text(data: bytes) -> bool:
+    """Whether numbers start with the rest of a word and a space: a shift by whole numbers, which all look credible."""
+    ends = data[3:128:4]
+    if b" " not in ends:
+        return False
+    try:
+        return data[: 4 * ends.index(b" ") + 3].decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_broken(word: bytes) -> bool:

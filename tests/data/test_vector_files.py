@@ -262,7 +262,7 @@ REFUSED = {
     ),
     "binary: a space in a word, shifted by a number": (
         as_binary([("new abc", [1, 2, 3]), ("b", [3, 4, 5])]),
-        "word 2: expected UTF-8 without spaces",
+        "word 1: expected UTF-8 without spaces",
     ),
     "binary: a line feed missing": (
         as_binary([("a", [1, 2]), ("b", [3, 4])], line_feeds=True, words=3)[:-1] + b"c \0\0\0\0\0\0\0\0",
@@ -535,6 +535,15 @@ def test_text_round_trip(
 )
 def test_binary_round_trip(rows: Rows, line_feeds: bool, pack: Callable[[bytes], bytes], name: str):
     assert read(pack(as_binary(rows, line_feeds)), name) == (vectors_of(dict(rows)), ())
+
+
+@given(seed=st.integers(0, 2**32), spaced=words.filter(lambda word: len(word) > 1), place=st.integers(0, 3))
+def test_a_space_in_a_word_of_a_binary_file_is_never_read_as_other_words(seed: int, spaced: str, place: int):
+    matrix = np.random.default_rng(seed).normal(0, 0.2, (4, 50))
+    chosen = ["the", "film", "plot", "actor"]
+    chosen[place] = f"new {spaced}"
+    with pytest.raises(ValueError):
+        read(as_binary(list(zip(chosen, matrix.tolist(), strict=True))))
 
 
 @given(rows=tables(spaced=True), kind=st.sampled_from(["float32", "float64"]), packed=st.booleans())
