@@ -16,8 +16,9 @@ from fastinterp.data.downloads import cache_folder
 from fastinterp.data.splits import Corpus
 from fastinterp.data.word_vectors import DEFAULT_VECTORS
 from fastinterp.kernels.problems import Problems
-from fastinterp.method.optimization import field_edges, random_starts
+from fastinterp.method.optimization import field_edges
 from fastinterp.method.saliency import explain_locations
+from fastinterp.method.starts import random_starts
 from fastinterp.text.tokenizer import tokenize
 from fastinterp.text.vocabulary import Vocabulary
 
@@ -85,8 +86,8 @@ def located_in(classifier: ConvTextModel, ids: Tensor, count: int | None, layer:
     """Returns the first `count` locations (m = 3) of sentences given as ids."""
     _, chosen, activations = explain_locations(classifier, ids, layer, LOCATIONS)
     begin, end = field_edges(classifier, layer, chosen.location[:count])
-    stack = classifier.convolution_weights(layer)
-    return Problems(activations[:count].contiguous(), *stack, begin, end, classifier.config.activation)
+    stack = classifier.stack(layer)
+    return Problems(activations[:count].contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
 
 
 class AdamWork(NamedTuple):
@@ -107,7 +108,8 @@ def adam_work(classifier: ConvTextModel, problems: Problems, name: str, steps: i
     """Returns the work on problems that were found, with the starts that `optimize_inputs` would draw."""
     config = dataclasses.replace(OptimizationConfig.preset(name), steps=steps)
     keys = torch.arange(len(problems), device=classifier.device)
-    return AdamWork(problems, random_starts(classifier, keys, problems.field, config.seed), config)
+    start = random_starts(keys, classifier.length, problems.field, classifier.word_vectors.shape[1], config.seed)
+    return AdamWork(problems, start, config)
 
 
 def adam_work_of(name: str, count: int, layer: int, steps: int, trained: bool = True) -> AdamWork:
