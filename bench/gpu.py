@@ -6,9 +6,9 @@ import sys
 
 import torch
 import workloads
+from adam_peers import hand_adam, hand_step, plain_autograd_adam
 from full_frame import FullFrameModel
 from harness import Peer, Row, compare, print_rows, relative_error, timed, write
-from optimize_peers import hand_adam, hand_step, plain_autograd_adam
 from saliency import captum_scores
 from torch import Tensor
 
@@ -29,9 +29,8 @@ def on_gpu(name: str) -> tuple[ConvTextModel, Tensor]:
 
 def optimisation(name: str) -> list[Row]:
     model, ids = on_gpu(name)
-    found = workloads.located_in(model, ids, None, 0)
-    arguments = workloads.arguments_of(model, found, name, 0, STEPS)
-    fewer = (*arguments[:7], PEER_STEPS, *arguments[8:])
+    work = workloads.adam_work(model, workloads.located_in(model, ids, None, 0), name, STEPS)
+    fewer = work.steps(PEER_STEPS)
     expected = ops.optimize_adam(*fewer)[0][:300].double()
     compiled = torch.compile(hand_step, mode="reduce-overhead")
 
@@ -40,13 +39,13 @@ def optimisation(name: str) -> list[Row]:
 
     share = PEER_STEPS / STEPS
     peers = [
-        Peer("batched autograd Adam", lambda: plain_autograd_adam(fewer), share, 100.0, error),
-        Peer("torch.compile with CUDA graphs", lambda: hand_adam(fewer, compiled), share, 20.0, error),
+        Peer("batched autograd Adam", lambda: plain_autograd_adam(*fewer), share, 100.0, error),
+        Peer("torch.compile with CUDA graphs", lambda: hand_adam(*fewer, compiled), share, 20.0, error),
     ]
-    problems = len(found.begin)
-    rows = compare(f"optimise {name} layer 1, {problems} x {STEPS}", lambda: ops.optimize_adam(*arguments)[0], peers, 3)
-    updates = problems * STEPS * arguments[3][0].numel()
-    evaluated = ops.optimize_adam(*arguments)[2].double().mean() / STEPS
+    problems = len(work.problems)
+    rows = compare(f"optimise {name} layer 1, {problems} x {STEPS}", lambda: ops.optimize_adam(*work)[0], peers, 3)
+    updates = STEPS * work.start.numel()
+    evaluated = ops.optimize_adam(*work)[2].double().mean() / STEPS
     rate = updates / rows[0].our_seconds
     rows[0].note += f"; {rate:.3g} element updates/s, {evaluated:.2f} channel evaluations a step"
     return rows
@@ -102,7 +101,7 @@ def search() -> list[Row]:
 def interpretation() -> list[Row]:
     """The three operators over AG's whole test set, without text handling."""
     model, ids = on_gpu("ag_news")
-    config = OptimizationConfig(l2_weight=0.002, similarity_weight=0.01)
+    config = OptimizationConfig.preset("ag_news")
 
     def run() -> None:
         for part in ids.split(SENTENCES_AT_ONCE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import workloads
 from harness import Row, spread, timed
 
-from fastinterp import interpret
+from fastinterp import OptimizationConfig, interpret
 from fastinterp.evaluation.matching import matching_rate
 
 BUDGET = {"mr": 10.0}  # seconds for the test set
@@ -13,7 +13,7 @@ BUDGET = {"mr": 10.0}  # seconds for the test set
 
 def run(name: str, count: int | None, repeats: int, trained: bool = True) -> list[Row]:
     model, sentences = workloads.model(name, trained), workloads.corpus(name).test.texts[:count]
-    config = workloads.OPTIMIZATION[name]
+    config = OptimizationConfig.preset(name)
     times = sorted(timed(lambda: interpret(model, sentences, optimization=config))[0] for _ in range(repeats))
     median = times[len(times) // 2]
     rate = matching_rate(model, sentences, optimization=config).rate if trained else None

@@ -28,16 +28,15 @@ def captum_scores(model: FullFrameModel, ids: Tensor, layer: int, batch: int) ->
 
 
 def reference_scores(model: ConvTextModel, ids: Tensor, layer: int) -> Tensor:
-    weights, biases = model.convolution_weights(model.config.layers - 1)
-    head = (model.linear.weight.detach().double(), model.linear.bias.detach().double())
+    stack = model.stack(model.layers - 1)
     scores, _, _ = reference.saliency(
-        model.embedding.weight.detach()[ids].double(),
+        model.word_vectors[ids].double(),
         (ids != 0).sum(dim=1),
         ids.shape[1],
-        [weight.double() for weight in weights],
-        [bias.double() for bias in biases],
-        *head,
-        model.config.activation,
+        [weight.double() for weight in stack.weights],
+        [bias.double() for bias in stack.biases],
+        *(each.double() for each in model.head),
+        stack.activation,
         layer,
     )
     return scores

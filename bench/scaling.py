@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 import workloads
 from harness import timed
+from workloads import AdamWork
 
 from fastinterp.kernels import ops
 
@@ -42,23 +44,23 @@ def measure(quantity: str, work: str, sizes: list[int], prepare: Callable[[int],
 
 
 def every_series() -> list[Series]:
-    model = workloads.model("mr")
-    whole = workloads.problems(model, "mr", 3200, steps=300)
-    wide = workloads.problems(workloads.model("ag_news"), "ag_news", 300, steps=300)
+    whole = workloads.adam_work_of("mr", 3200, 0, 300)
+    wide = workloads.adam_work_of("ag_news", 300, 0, 300)
     vocabulary = torch.randn(160_000, 300, generator=torch.Generator().manual_seed(0))
     inverse_norms = 1 / vocabulary.norm(dim=1)
     queries = vocabulary[:1000] + torch.randn(1000, 300, generator=torch.Generator().manual_seed(1))
 
-    def optimize(arguments: tuple) -> Callable[[], Any]:
-        return lambda: ops.optimize_adam(*arguments)
+    def optimize(work: AdamWork) -> Callable[[], Any]:
+        return lambda: ops.optimize_adam(*work)
 
-    def with_steps(steps: int) -> tuple:
-        arguments = workloads.take(whole, 300)
-        return (*arguments[:7], steps, *arguments[8:])
-
-    def with_channels(channels: int) -> tuple:
-        target, weights, biases, *rest = wide
-        return (target[:, :channels].contiguous(), [weights[0][:channels]], [biases[0][:channels]], *rest)
+    def with_channels(channels: int) -> AdamWork:
+        problems = dataclasses.replace(
+            wide.problems,
+            target=wide.problems.target[:, :channels].contiguous(),
+            weights=[wide.problems.weights[0][:channels]],
+            biases=[wide.problems.biases[0][:channels]],
+        )
+        return wide._replace(problems=problems)
 
     def with_words(words: int) -> Callable[[], Any]:
         return lambda: ops.cosine_topk(queries, vocabulary[:words], inverse_norms[:words], 5)
@@ -67,7 +69,7 @@ def every_series() -> list[Series]:
         def run() -> None:
             before = torch.get_num_threads()
             torch.set_num_threads(threads)
-            ops.optimize_adam(*workloads.take(whole, 300))
+            ops.optimize_adam(*whole.take(300))
             torch.set_num_threads(before)
 
         return run
@@ -77,9 +79,9 @@ def every_series() -> list[Series]:
     threads = [count for count in threads if count <= cores]
     return [
         measure("problems", "Adam, MR layer 1, 300 steps", [100, 200, 400, 800, 1600, 3200],
-                lambda size: optimize(workloads.take(whole, size))),
+                lambda size: optimize(whole.take(size))),
         measure("steps", "Adam, MR layer 1, 300 problems", [100, 200, 400, 800, 1600, 3200],
-                lambda size: optimize(with_steps(size))),
+                lambda size: optimize(whole.take(300).steps(size))),
         measure("channels", "Adam, AG layer 1, 300 problems, 300 steps", [32, 64, 128, 256, 512],
                 lambda size: optimize(with_channels(size))),
         measure("words", "top 5 of the vocabulary, 1,000 queries", [10_000, 20_000, 40_000, 80_000, 160_000],

@@ -11,8 +11,7 @@ from harness import Peer, Row, compare
 from torch.nn import functional
 
 from fastinterp import ConvTextModel, TrainingConfig, train_model
-from fastinterp.data.corpora import TextDataset, split
-from fastinterp.training.trainer import class_scores
+from fastinterp.data.splits import TextDataset, split
 
 GOAL = 1 / 1.2
 
@@ -28,7 +27,7 @@ def plain_epoch(model: ConvTextModel, dataset: TextDataset, config: TrainingConf
         optimizer.zero_grad()
         functional.cross_entropy(full(ids[batch]), labels[batch]).backward()
         optimizer.step()
-    class_scores(model, validation)
+    model.class_scores(validation)
 
 
 def run(name: str, sentences: int | None, repeats: int) -> list[Row]:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastinterp import ConvTextModel, ModelConfig, OptimizationConfig, TrainingConfig, load_corpus, load_model
-from fastinterp.data.corpora import Corpus
+from fastinterp.cli.workflow import train_on_corpus
 from fastinterp.data.downloads import cache_folder
+from fastinterp.data.splits import Corpus
 from fastinterp.data.word_vectors import DEFAULT_VECTORS
-from fastinterp.method.optimization import field_edges, random_starts
+from fastinterp.kernels.problems import Problems
+from fastinterp.method.optimization import field_edges
 from fastinterp.method.saliency import explain_locations
+from fastinterp.method.starts import random_starts
 from fastinterp.text.tokenizer import tokenize
 from fastinterp.text.vocabulary import Vocabulary
-from fastinterp.training.workflow import train_on_corpus
 
-OPTIMIZATION = {"mr": OptimizationConfig(), "ag_news": OptimizationConfig(l2_weight=0.002, similarity_weight=0.01)}
 EPOCHS = {"mr": 20, "ag_news": 3}
 LOCATIONS = 3
 
@@ -74,61 +75,44 @@ def drawn(name: str, sentences: int) -> tuple[ConvTextModel, Tensor]:
     return classifier, ids * (torch.arange(shape.length) < lengths)
 
 
-@dataclass(frozen=True)
-class Located:
-    """The selected locations of test sentences: activations (B, C), and rows [begin, end) of each field that exist."""
-
-    activations: Tensor
-    begin: Tensor
-    end: Tensor
-
-
-def located(classifier: ConvTextModel, name: str, count: int | None, layer: int) -> Located:
+def located(classifier: ConvTextModel, name: str, count: int | None, layer: int) -> Problems:
     """Returns the first `count` locations (m = 3) of the corpus's test sentences."""
     texts = corpus(name).test.texts
-    return located_in(
-        classifier, classifier.encode(texts if count is None else texts[: count // LOCATIONS + 1]), count, layer
-    )
+    ids = classifier.encode(texts if count is None else texts[: count // LOCATIONS + 1])
+    return located_in(classifier, ids, count, layer)
 
 
-def located_in(classifier: ConvTextModel, ids: Tensor, count: int | None, layer: int) -> Located:
+def located_in(classifier: ConvTextModel, ids: Tensor, count: int | None, layer: int) -> Problems:
     """Returns the first `count` locations (m = 3) of sentences given as ids."""
     _, chosen, activations = explain_locations(classifier, ids, layer, LOCATIONS)
     begin, end = field_edges(classifier, layer, chosen.location[:count])
-    return Located(activations[:count].contiguous(), begin, end)
+    stack = classifier.stack(layer)
+    return Problems(activations[:count].contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
 
 
-def problems(classifier: ConvTextModel, name: str, count: int, layer: int = 0, steps: int = 1000) -> tuple[Any, ...]:
-    """Returns the arguments of `optimize_adam` for the first `count` locations of the test sentences."""
-    return arguments_of(classifier, located(classifier, name, count, layer), name, layer, steps)
+class AdamWork(NamedTuple):
+    """The arguments of `optimize_adam`, of our operator and of every peer."""
+
+    problems: Problems
+    start: Tensor
+    config: OptimizationConfig
+
+    def take(self, count: int) -> AdamWork:
+        return self._replace(problems=self.problems[:count], start=self.start[:count])
+
+    def steps(self, steps: int) -> AdamWork:
+        return self._replace(config=dataclasses.replace(self.config, steps=steps))
 
 
-def arguments_of(classifier: ConvTextModel, found: Located, name: str, layer: int, steps: int) -> tuple[Any, ...]:
-    """Returns the arguments of `optimize_adam` for locations that were found, on the model's device."""
-    before, after = classifier.config.receptive_field(layer)
-    weights, biases = classifier.convolution_weights(layer)
-    config = OPTIMIZATION[name]
-    return (
-        found.activations,
-        weights,
-        biases,
-        random_starts(
-            classifier, torch.arange(len(found.begin), device=classifier.device), before + after + 1, config.seed
-        ),
-        found.begin,
-        found.end,
-        classifier.config.activation,
-        steps,
-        config.l2_weight,
-        config.similarity_weight,
-        config.learning_rate,
-        config.beta1,
-        config.beta2,
-        config.epsilon,
-    )
+def adam_work(classifier: ConvTextModel, problems: Problems, name: str, steps: int) -> AdamWork:
+    """Returns the work on problems that were found, with the starts that `optimize_inputs` would draw."""
+    config = dataclasses.replace(OptimizationConfig.preset(name), steps=steps)
+    keys = torch.arange(len(problems), device=classifier.device)
+    start = random_starts(keys, classifier.length, problems.field, classifier.word_vectors.shape[1], config.seed)
+    return AdamWork(problems, start, config)
 
 
-def take(arguments: tuple[Any, ...], count: int) -> tuple[Any, ...]:
-    """Returns the first `count` of the problems."""
-    target, weights, biases, start, begin, end, *rest = arguments
-    return (target[:count], weights, biases, start[:count], begin[:count], end[:count], *rest)
+def adam_work_of(name: str, count: int, layer: int, steps: int, trained: bool = True) -> AdamWork:
+    """Returns the work on the first `count` locations of a corpus's test sentences."""
+    classifier = model(name, trained)
+    return adam_work(classifier, located(classifier, name, count, layer), name, steps)

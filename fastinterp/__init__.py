@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from fastinterp import evaluation as evaluate
     from fastinterp.data.corpora import load_corpus
     from fastinterp.data.word_vectors import WordVectors, embed_vocabulary, load_vectors, train_vectors
-    from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError
+    from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError, TrainingError
     from fastinterp.kernels import ops, reference
+    from fastinterp.kernels.problems import OptimizationConfig, Problems
     from fastinterp.method.interpretation import Interpretation, Location, interpret
-    from fastinterp.method.optimization import OptimizationConfig, OptimizedInputs, optimize_inputs
+    from fastinterp.method.optimization import OptimizedInputs, optimize_inputs
     from fastinterp.method.saliency import Saliency, saliency
     from fastinterp.method.words import nearest_words
     from fastinterp.models.config import ModelConfig
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 _NAMES = {
     "fastinterp.data.corpora": ("load_corpus",),
     "fastinterp.data.word_vectors": ("WordVectors", "embed_vocabulary", "load_vectors", "train_vectors"),
-    "fastinterp.errors": ("DataError", "DownloadError", "FastinterpError", "ModelError"),
+    "fastinterp.errors": ("DataError", "DownloadError", "FastinterpError", "ModelError", "TrainingError"),
     "fastinterp.method.interpretation": ("Interpretation", "Location", "interpret"),
-    "fastinterp.method.optimization": ("OptimizationConfig", "OptimizedInputs", "optimize_inputs"),
+    "fastinterp.kernels.problems": ("OptimizationConfig", "Problems"),
+    "fastinterp.method.optimization": ("OptimizedInputs", "optimize_inputs"),
     "fastinterp.method.saliency": ("Saliency", "saliency"),
     "fastinterp.method.words": ("nearest_words",),
     "fastinterp.models.config": ("ModelConfig",),
@@ -56,8 +58,10 @@ __all__ = [
     "ModelError",
     "OptimizationConfig",
     "OptimizedInputs",
+    "Problems",
     "Saliency",
     "TrainingConfig",
+    "TrainingError",
     "Vocabulary",
     "WordVectors",
     "embed_vocabulary",

@@ -15,3 +15,7 @@ class ModelError(FastinterpError):
 
 class DownloadError(FastinterpError):
     """A download failed or did not match its checksum; the message says what to fetch by hand and where to put it."""
+
+
+class TrainingError(FastinterpError):
+    """Training diverged; the model must not be used."""

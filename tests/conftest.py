@@ -97,6 +97,12 @@ def small_model(
         return ConvTextModel(config, Vocabulary(("<pad>", "<unk>", *words))).eval()
 
 
+def weights_of(model: ConvTextModel, layer: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Weights and biases of the convolutions up to and including `layer`."""
+    stack = model.stack(layer)
+    return list(stack.weights), list(stack.biases)
+
+
 @pytest.fixture
 def model() -> ConvTextModel:
     return small_model()

@@ -1,19 +1,16 @@
-"""Random operator inputs drawn by hypothesis: every shape, and the edges that real sentences have."""
+"""Operator inputs, drawn by hypothesis or fixed: every shape, and the edges that real sentences have."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fastinterp.kernels.problems import OptimizationConfig, Problems
+
 ACTIVATIONS = ("relu", "leaky_relu", "identity", "tanh")
-
-
-def double(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    """The same numbers in float64: what float32 rounded away is no error of the kernel's."""
-    return [each.double() for each in value] if isinstance(value, list) else value.double()
 
 
 @dataclass
@@ -29,6 +26,9 @@ class Stack:
     @property
     def after(self) -> int:
         return sum(weight.shape[2] // 2 for weight in self.weights)
+
+    def problems(self, target: Tensor, begin: Tensor, end: Tensor) -> Problems:
+        return Problems(target, self.weights, self.biases, begin, end, self.activation)
 
     def move(self, device: str) -> tuple[list[Tensor], list[Tensor]]:
         return [w.to(device) for w in self.weights], [b.to(device) for b in self.biases]
@@ -71,10 +71,12 @@ class SaliencyProblem:
         return (*text, weights, biases, *head, self.stack.activation, self.layer, True)
 
     def reference_arguments(self) -> tuple[object, ...]:
-        head = (double(self.class_weight), double(self.class_bias))
-        stack = (double(self.stack.weights), double(self.stack.biases))
-        text = (double(self.embedded), self.lengths, self.frame)
-        return (*text, *stack, *head, self.stack.activation, self.layer)
+        """The same numbers in float64: what float32 rounded away is no error of the kernel's."""
+        head = (self.class_weight.double(), self.class_bias.double())
+        weights = [weight.double() for weight in self.stack.weights]
+        biases = [bias.double() for bias in self.stack.biases]
+        text = (self.embedded.double(), self.lengths, self.frame)
+        return (*text, weights, biases, *head, self.stack.activation, self.layer)
 
 
 @st.composite
@@ -92,25 +94,19 @@ def saliency_problems(draw: st.DrawFn) -> SaliencyProblem:
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class OptimizationProblem:
-    target: Tensor
-    stack: Stack
+    problems: Problems
     start: Tensor
-    begin: Tensor
-    end: Tensor
-    settings: tuple[float, ...]  # steps, lambda1, lambda2, learning rate, beta1, beta2, epsilon
+    config: OptimizationConfig
 
-    def arguments(self, device: str = "cpu") -> tuple[object, ...]:
-        weights, biases = self.stack.move(device)
-        edges = (self.begin.to(device), self.end.to(device))
-        problem = (self.target.to(device), weights, biases, self.start.to(device), *edges)
-        return (*problem, self.stack.activation, *self.settings)
+    def on(self, device: str) -> tuple[Problems, Tensor, OptimizationConfig]:
+        """The arguments of `ops.optimize_adam`."""
+        return self.problems.to(device), self.start.to(device), self.config
 
-    def reference_arguments(self) -> tuple[object, ...]:
-        stack = (double(self.stack.weights), double(self.stack.biases))
-        problem = (double(self.target), *stack, double(self.start), self.begin, self.end)
-        return (*problem, self.stack.activation, *self.settings)
+    def double(self) -> tuple[Problems, Tensor, OptimizationConfig]:
+        """The arguments of `reference.optimize_adam` in float64."""
+        return self.problems.double(), self.start.double(), self.config
 
 
 @st.composite
@@ -126,28 +122,56 @@ def optimization_problems(draw: st.DrawFn, most_layers: int = 3) -> Optimization
     begin = torch.tensor([draw(st.integers(0, stack.before)) for _ in range(batch)], dtype=torch.int64)
     end = torch.tensor([draw(st.integers(stack.before + 1, field)) for _ in range(batch)], dtype=torch.int64)
     start = (torch.rand(batch, field, width, generator=generator) * 2 - 1) * 0.13
-    settings = (
-        draw(st.sampled_from([0, 1, 2, 25, 60])),
-        draw(st.sampled_from([0.0, 0.004, 0.3])),
+    config = OptimizationConfig(
+        steps=draw(st.sampled_from([0, 1, 2, 25, 60])),
+        l2_weight=draw(st.sampled_from([0.0, 0.004, 0.3])),
         # With one dimension Sim is flat: Adam would blow the rounding error of a zero gradient up to a full step.
-        draw(st.sampled_from([0.0, 0.02, 1.0] if width > 1 else [0.0])),
-        draw(st.sampled_from([2e-4, 1e-2])),
-        0.9,
-        0.999,
-        1e-8,
+        similarity_weight=draw(st.sampled_from([0.0, 0.02, 1.0] if width > 1 else [0.0])),
+        learning_rate=draw(st.sampled_from([2e-4, 1e-2])),
     )
-    return OptimizationProblem(target, stack, start, begin, end, settings)
+    return OptimizationProblem(stack.problems(target, begin, end), start, config)
 
 
 @st.composite
-def ccp_problems(draw: st.DrawFn) -> OptimizationProblem:
-    """Draws first-layer problems that CCP takes; of their settings, lambda1 and lambda2 matter."""
-    problem = draw(optimization_problems(most_layers=1))
-    problem.stack.activation = draw(st.sampled_from(["relu", "relu", "identity"]))
-    if problem.stack.activation == "relu":
-        problem.target = problem.target.abs()
-    problem.settings = (draw(st.sampled_from([0.004, 0.3])), draw(st.sampled_from([0.0, 0.02, 1.0])))
-    return problem
+def ccp_problems(draw: st.DrawFn) -> tuple[Problems, OptimizationConfig]:
+    """Draws first-layer problems that CCP takes, with lambda1 and lambda2."""
+    problems = draw(optimization_problems(most_layers=1)).problems
+    activation = draw(st.sampled_from(["relu", "relu", "identity"]))
+    target = problems.target.abs() if activation == "relu" else problems.target
+    config = OptimizationConfig(
+        l2_weight=draw(st.sampled_from([0.004, 0.3])), similarity_weight=draw(st.sampled_from([0.0, 0.02, 1.0]))
+    )
+    return replace(problems, target=target, activation=activation), config
+
+
+def paper_problems(count: int, channels: int, steps: int) -> OptimizationProblem:
+    """First-layer problems of Table 2's size, starts as the paper draws them, some clipped at the edges."""
+    generator = torch.Generator().manual_seed(7)
+    weights = torch.randn(channels, 300, 5, generator=generator) * 0.03
+    biases = torch.randn(channels, generator=generator) * 0.02
+    limit = (6 / 356) ** 0.5
+    start = (torch.rand(count, 5, 300, generator=generator) * 2 - 1) * limit
+    begin = torch.randint(0, 3, (count,), generator=generator)
+    end = torch.randint(3, 6, (count,), generator=generator)
+    target = torch.randn(count, channels, generator=generator).relu() * 0.5
+    problems = Problems(target, [weights], [biases], begin, end, "relu")
+    return OptimizationProblem(problems, start, OptimizationConfig(steps=steps))
+
+
+def deep_problems(count: int, activation: str, steps: int) -> OptimizationProblem:
+    """Problems of a third layer, some clipped at the edges."""
+    generator = torch.Generator().manual_seed(11)
+    weights = [
+        torch.randn(out, width, kernel, generator=generator) * (width * kernel) ** -0.5
+        for out, width, kernel in ((40, 60, 5), (24, 40, 3), (10, 24, 4))
+    ]
+    biases = [torch.randn(len(weight), generator=generator) * 0.05 for weight in weights]
+    start = (torch.rand(count, 10, 60, generator=generator) * 2 - 1) * 0.2
+    begin = torch.randint(0, 5, (count,), generator=generator)
+    end = torch.randint(6, 11, (count,), generator=generator)
+    target = torch.randn(count, 10, generator=generator).relu() * 0.5
+    problems = Problems(target, weights, biases, begin, end, activation)
+    return OptimizationProblem(problems, start, OptimizationConfig(steps=steps, learning_rate=1e-3))
 
 
 @dataclass

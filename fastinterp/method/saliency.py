@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fastinterp.kernels import ops
-from fastinterp.models.conv import ConvTextModel
+from fastinterp.models.protocol import TextClassifier
+from fastinterp.text.sentences import check_sentences
 from fastinterp.text.vocabulary import PAD
+from fastinterp.validation import integer
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Saliency:
     class_scores: Tensor
 
 
-def token_ids(model: ConvTextModel, sentences: Sequence[str] | Tensor) -> Tensor:
+def token_ids(model: TextClassifier, sentences: Iterable[str] | Tensor) -> Tensor:
     """Returns (B, L) int64 ids of raw sentences on the CPU; ids that are given already are checked and returned.
 
     Raises:
@@ -34,10 +36,10 @@ def token_ids(model: ConvTextModel, sentences: Sequence[str] | Tensor) -> Tensor
         ValueError: ids of another shape or dtype, or outside the vocabulary.
     """
     if isinstance(sentences, Tensor):
-        size = len(model.vocabulary)
-        if sentences.dtype != torch.int64 or sentences.dim() != 2 or sentences.shape[1] != model.config.length:
+        size = len(model.words)
+        if sentences.dtype != torch.int64 or sentences.dim() != 2 or sentences.shape[1] != model.length:
             raise ValueError(
-                f"sentences: expected int64 ids of shape (B, {model.config.length}), got {sentences.dtype} of shape "
+                f"sentences: expected int64 ids of shape (B, {model.length}), got {sentences.dtype} of shape "
                 f"{tuple(sentences.shape)}"
             )
         if sentences.numel() and (sentences.min() < 0 or sentences.max() >= size):
@@ -45,15 +47,10 @@ def token_ids(model: ConvTextModel, sentences: Sequence[str] | Tensor) -> Tensor
         if ((sentences[:, 1:] != PAD) & (sentences[:, :-1] == PAD)).any():
             raise ValueError("sentences: expected padding behind the tokens, got a token behind padding")
         return sentences
-    if isinstance(sentences, str):
-        raise TypeError("sentences: expected a list of strings, got one string")
-    for sentence in sentences:
-        if not isinstance(sentence, str):
-            raise TypeError(f"sentences: expected strings, got {type(sentence).__name__}")
-    return model.encode(sentences)
+    return model.read(check_sentences(sentences)).ids
 
 
-def saliency(model: ConvTextModel, sentences: Sequence[str] | Tensor, layer: int = 0) -> Saliency:
+def saliency(model: TextClassifier, sentences: Iterable[str] | Tensor, layer: int = 0) -> Saliency:
     """Returns the saliency of every location of a layer for each sentence's predicted class (Eq. 1-3).
 
     Dropout is never applied: a model in training mode gives the numbers that it gives in evaluation mode.
@@ -69,31 +66,29 @@ def saliency(model: ConvTextModel, sentences: Sequence[str] | Tensor, layer: int
         TypeError: `sentences` is a single string.
     """
     ids = token_ids(model, sentences)
-    model.check_weights(ids)
+    model.prepared()
     parts = [_explain(model, batch, layer, keep_activations=False)[0] for batch in ids.split(_batch_size(model, layer))]
     return _join(parts)
 
 
-def _batch_size(model: ConvTextModel, layer: int) -> int:
+def _batch_size(model: TextClassifier, layer: int) -> int:
     """How many sentences keep word vectors and activations of a batch below 64 MiB."""
-    config = model.config
-    floats = config.length * (config.embedding_dimension + config.channels[config.check_layer(layer)])
+    floats = model.length * (model.word_vectors.shape[1] + model.stack(layer).channels)
     return max(1, (1 << 24) // floats)
 
 
-def _explain(model: ConvTextModel, ids: Tensor, layer: int, keep_activations: bool) -> tuple[Saliency, Tensor]:
-    weights, biases = model.convolution_weights(model.config.layers - 1)
+def _explain(model: TextClassifier, ids: Tensor, layer: int, keep_activations: bool) -> tuple[Saliency, Tensor]:
+    stack = model.stack(model.layers - 1)
     lengths = (ids != PAD).sum(dim=1)
     longest = int(lengths.max()) if len(ids) else 0
     scores, class_scores, activations = ops.saliency(
-        model.embedding.weight.detach()[ids[:, :longest].to(model.device)],
+        model.word_vectors[ids[:, :longest].to(model.device)],
         lengths.to(model.device),
-        model.config.length,
-        weights,
-        biases,
-        model.linear.weight.detach(),
-        model.linear.bias.detach(),
-        model.config.activation,
+        model.length,
+        list(stack.weights),
+        list(stack.biases),
+        *model.head,
+        stack.activation,
         layer,
         keep_activations,
     )
@@ -118,7 +113,7 @@ class Selection:
 
 
 def explain_locations(
-    model: ConvTextModel, ids: Tensor, layer: int, locations: int
+    model: TextClassifier, ids: Tensor, layer: int, locations: int
 ) -> tuple[Saliency, Selection, Tensor]:
     """Returns the saliency of every location, the selected ones, and the activations (N, C) of those alone.
 
@@ -143,7 +138,7 @@ def explain_locations(
     return _join(saliencies), Selection(torch.cat(sentences), torch.cat(places)), torch.cat(activations)
 
 
-def select_locations(model: ConvTextModel, ids: Tensor, scores: Tensor, layer: int, locations: int) -> Selection:
+def select_locations(model: TextClassifier, ids: Tensor, scores: Tensor, layer: int, locations: int) -> Selection:
     """Returns the `locations` highest-scoring locations of each sentence, ties to the lower index.
 
     A location that sees only padding is never selected, so a short sentence may have fewer and an empty one none.
@@ -158,13 +153,12 @@ def select_locations(model: ConvTextModel, ids: Tensor, scores: Tensor, layer: i
     Raises:
         ValueError: m is not between 1 and L.
     """
-    if not 1 <= locations <= model.config.length:
-        raise ValueError(f"locations: expected 1 to {model.config.length}, got {locations}")
-    before, _ = model.config.receptive_field(layer)
+    count = integer("locations", locations, least=1, most=model.length)
+    before = model.stack(layer).before
     lengths = (ids != PAD).sum(dim=1).to(scores.device)
     # The last location that sees a token stands `before` positions after it.
     visible = torch.where(lengths > 0, (lengths + before).clamp(max=ids.shape[1]), 0)
     hidden = torch.arange(ids.shape[1], device=scores.device) >= visible[:, None]
-    order = scores.masked_fill(hidden, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :locations]
+    order = scores.masked_fill(hidden, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :count]
     kept = torch.arange(order.shape[1], device=scores.device) < visible[:, None]
     return Selection(kept.nonzero()[:, 0], order[kept])

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fastinterp.models.config import ACTIVATIONS, ModelConfig
-from fastinterp.text.tokenizer import tokenize
-from fastinterp.text.vocabulary import PAD, Vocabulary
+from fastinterp.models.protocol import ConvolutionStack, PreparedWeights, ReadSentences
+from fastinterp.text.tokenizer import read_tokens
+from fastinterp.text.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
 
 
 def weight_shapes(config: ModelConfig, words: int) -> dict[str, tuple[int, ...]]:
@@ -25,6 +26,25 @@ def weight_shapes(config: ModelConfig, words: int) -> dict[str, tuple[int, ...]]
     shapes["linear.weight"] = (len(config.classes), width)
     shapes["linear.bias"] = (len(config.classes),)
     return shapes
+
+
+_SENTENCES_AT_ONCE = 512  # bounds the memory of a forward pass
+
+# Each weight, where it is and how often it was written to.
+_WeightState = tuple[tuple[Tensor, int, int | None], ...]
+
+
+def _version(weight: Tensor) -> int | None:
+    return None if weight.is_inference() else weight._version  # inference tensors do not count
+
+
+def _is_same(before: _WeightState, now: _WeightState) -> bool:
+    if len(before) != len(now):
+        return False
+    return all(
+        mine is its and place == its_place and version == its_version is not None
+        for (mine, place, version), (its, its_place, its_version) in zip(before, now, strict=True)
+    )
 
 
 class ConvTextModel(nn.Module):
@@ -88,6 +108,7 @@ class ConvTextModel(nn.Module):
         self.activation = ACTIVATIONS[config.activation]()
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(config.channels[-1], len(config.classes), **made)
+        self._prepared: tuple[_WeightState, PreparedWeights] | None = None
 
     def forward(self, ids: Tensor) -> Tensor:
         """Returns class scores (B, classes), before softmax, of token ids (B, L) int64."""
@@ -110,18 +131,89 @@ class ConvTextModel(nn.Module):
         return ids[:, : longest + before + 1 + after]
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.config.classes
+
+    @property
+    def length(self) -> int:
+        """L, token positions of the sentence frame."""
+        return self.config.length
+
+    @property
+    def layers(self) -> int:
+        """Number of convolutions."""
+        return self.config.layers
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are, and so where everything about the model is computed."""
         return self.embedding.weight.device
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The V words by id."""
+        return self.vocabulary.words
+
+    @property
+    def word_vectors(self) -> Tensor:
+        """(V, D) vectors of the words; that of padding is zero."""
+        return self.embedding.weight.detach()
+
+    @property
+    def head(self) -> tuple[Tensor, Tensor]:
+        """Weight (classes, C_last) and bias (classes,) of the linear layer."""
+        return self.linear.weight.detach(), self.linear.bias.detach()
+
+    def read(self, sentences: Sequence[str]) -> ReadSentences:
+        """Returns tokens and ids of raw sentences."""
+        texts = tuple(read_tokens(sentence) for sentence in sentences)
+        return ReadSentences(texts, self.token_ids([text.tokens for text in texts]))
+
+    def token_ids(self, token_lists: Sequence[Sequence[str]]) -> Tensor:
+        """Returns ids (B, L) int64, on the CPU, of sentences that are tokens already."""
+        return self.vocabulary.encode(token_lists, self.length)
+
     def encode(self, sentences: Sequence[str]) -> Tensor:
         """Returns token ids (B, L) int64 of raw sentences, cut or padded to the frame, on the CPU."""
-        return self.vocabulary.encode([tokenize(sentence) for sentence in sentences], self.config.length)
+        return self.read(sentences).ids
 
-    def convolution_weights(self, layer: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns weights (C_out, C_in, K) and biases (C_out,) of the layers up to and including `layer`."""
-        stack: Any = self.convolutions[: self.config.check_layer(layer) + 1]
-        return [each.weight.detach() for each in stack], [each.bias.detach() for each in stack]
+    def is_known(self, token: str) -> bool:
+        """Whether the model has a vector of its own for the token."""
+        return token in self.vocabulary.index
+
+    def stack(self, layer: int) -> ConvolutionStack:
+        """Returns the convolutions up to and including `layer`; raises ValueError where there is no such layer."""
+        chosen: Any = self.convolutions[: self.config.check_layer(layer) + 1]
+        weights, biases = ([getattr(each, name).detach() for each in chosen] for name in ("weight", "bias"))
+        return ConvolutionStack(tuple(weights), tuple(biases), self.config.activation)
+
+    def class_scores(self, ids: Tensor) -> Tensor:
+        """Returns class scores (B, classes), before softmax, in evaluation mode, of token ids (B, L), on the CPU."""
+        was_training = self.training
+        self.eval()
+        with torch.inference_mode():
+            scores = torch.cat([self(batch.to(self.device)).cpu() for batch in ids.split(_SENTENCES_AT_ONCE)])
+        self.train(was_training)
+        return scores
+
+    def prepared(self) -> PreparedWeights:
+        """Returns what is computed once for the weights, after `check_weights`.
+
+        It is computed again when a weight has changed. Changes are noticed by torch's version of each tensor, which
+        writing through `.data` does not count up.
+
+        Raises:
+            ValueError: as `check_weights`.
+        """
+        state = tuple((weight, weight.data_ptr(), _version(weight)) for weight in self.parameters())
+        if self._prepared is None or not _is_same(self._prepared[0], state):
+            self.check_weights()
+            norms = torch.linalg.vector_norm(self.word_vectors, dim=1, dtype=torch.float64)
+            norms[: len(SPECIAL_WORDS)] = 0
+            inverse = torch.where(norms > 0, 1 / norms, 0).to(torch.float32)
+            self._prepared = (state, PreparedWeights(inverse, int((inverse > 0).sum())))
+        return self._prepared[1]
 
     def check_weights(self, ids: Tensor | None = None) -> None:
         """Checks that what the model computes is what would be explained, and could be saved and loaded.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -116,6 +117,24 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> ConvTe
             if newer == entry:
                 raise
             entry = newer
+
+
+def load_metrics(folder: str | Path) -> dict[str, Any]:
+    """Returns what was measured when the model of the folder was trained; nothing where that was not kept.
+
+    Raises:
+        ModelError: no model folder, or its metrics are damaged; the message names the file.
+    """
+    path = read_entry(Path(folder)).place / METRICS_FILE
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{one_line(path)}: cannot be read ({one_line(error)})") from error
+    if not isinstance(metrics, dict):
+        raise ModelError(f"{one_line(path)}: expected a JSON object, got {type(metrics).__name__}")
+    return metrics
 
 
 def _load(entry: Entry) -> ConvTextModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fastinterp.data.corpora import TextDataset, split
+from fastinterp.data.splits import TextDataset, split
+from fastinterp.errors import TrainingError
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.text.vocabulary import PAD, UNKNOWN
-
-_EVALUATION_BATCH = 512
+from fastinterp.validation import choice, integer, number
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class TrainingConfig:
             the weights themselves. Average and word dropout are ours, not the paper's: on MR they lift the test
             accuracy by two points and damp its swing between epochs.
         seed: of the order of the batches and of dropout.
+
+    Raises:
+        ValueError: a field has the wrong type or range; the message names it.
     """
 
     learning_rate: float = 2e-4
@@ -45,22 +49,24 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "batch_size", "epochs", "patience"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)!r}")
-        if not 0 < self.validation_share < 1:
-            raise ValueError(f"validation_share: expected between 0 and 1, got {self.validation_share!r}")
-        for name in ("word_dropout", "averaging"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected 0 to below 1, got {getattr(self, name)!r}")
+        checked = {
+            "learning_rate": number("learning_rate", self.learning_rate, above=0),
+            "batch_size": integer("batch_size", self.batch_size, least=1),
+            "epochs": integer("epochs", self.epochs, least=1),
+            "patience": integer("patience", self.patience, least=1),
+            "validation_share": number("validation_share", self.validation_share, above=0, below=1),
+            "word_dropout": number("word_dropout", self.word_dropout, least=0, below=1),
+            "averaging": number("averaging", self.averaging, least=0, below=1),
+            "seed": integer("seed", self.seed, least=0, most=2**32 - 1),  # numpy takes no other
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def preset(cls, name: str) -> TrainingConfig:
         """Returns Table 2's hyper-parameters by the name of their data set, "mr" or "ag_news"."""
         presets = {"mr": cls(), "ag_news": cls(learning_rate=5e-4, batch_size=64)}
-        if name not in presets:
-            raise ValueError(f"preset: expected one of {', '.join(presets)}, got {name!r}")
-        return presets[name]
+        return presets[choice("preset", name, presets)]
 
 
 @dataclass
@@ -101,22 +107,6 @@ class TrainingResult:
     seconds: float = 0.0
 
 
-def class_scores(model: ConvTextModel, ids: Tensor) -> Tensor:
-    """Returns class scores (N, classes), before softmax, of token ids (N, L), in evaluation mode, on the CPU."""
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        scores = torch.cat([model(batch.to(model.device)).cpu() for batch in ids.split(_EVALUATION_BATCH)])
-    model.train(was_training)
-    return scores
-
-
-def accuracy(model: ConvTextModel, dataset: TextDataset) -> float:
-    """Returns the share of texts that are given their label."""
-    predicted = class_scores(model, model.encode(dataset.texts)).argmax(dim=1)
-    return float((predicted == torch.tensor(dataset.labels)).float().mean())
-
-
 def train_model(
     model: ConvTextModel,
     dataset: TextDataset,
@@ -130,6 +120,9 @@ def train_model(
         dataset: training texts; a stratified part of them is used for validation.
         config: defaults to the paper's values for MR.
         on_batch: called after every batch.
+
+    Raises:
+        TrainingError: the loss is no longer finite; the model is left as it was then.
     """
     config = config or TrainingConfig()
     parts = split(dataset, config.validation_share, config.seed)
@@ -158,13 +151,14 @@ def train_model(
                 optimizer.step()
                 with torch.no_grad():
                     torch._foreach_lerp_(averaged, current, 1 - config.averaging)
-                total += loss.item()
+                total += _finite(loss.item(), f"epoch {epoch}, batch {done}", config)
                 last = result.accuracies[-1] if result.accuracies else None
                 on_batch(Progress(epoch, done, len(batches), total / done, last))
-            scores = class_scores(average, validation_ids)
+            scores = average.class_scores(validation_ids)
             correct = scores.argmax(dim=1) == validation_labels
             result.losses.append(total / len(batches))
-            result.validation_losses.append(float(functional.cross_entropy(scores, validation_labels)))
+            validation_loss = float(functional.cross_entropy(scores, validation_labels))
+            result.validation_losses.append(_finite(validation_loss, f"epoch {epoch}, validation", config))
             result.accuracies.append(float(correct.float().mean()))
             if result.validation_losses[-1] == min(result.validation_losses):
                 best_weights = copy.deepcopy(average.state_dict())
@@ -175,6 +169,14 @@ def train_model(
     model.eval()
     result.seconds = time.perf_counter() - started
     return result
+
+
+def _finite(loss: float, where: str, config: TrainingConfig) -> float:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"training: the loss became {loss} ({where}); try a learning_rate below {config.learning_rate:g}"
+        )
+    return loss
 
 
 def drop_words(ids: Tensor, probability: float) -> Tensor:

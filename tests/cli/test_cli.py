@@ -1,4 +1,4 @@
-"""The command line: through click's runner, and as a real process."""
+"""The command line as a whole: what every command shares, and expected failures."""
 
 from __future__ import annotations
 
@@ -7,28 +7,14 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import click.testing
 import pytest
+from commands import FAST, PROGRAM, SMALL, error_line, run, run_process
 from conftest import small_model
 
 from fastinterp import load_model, save
-from fastinterp.cli import main as cli
-
-SMALL = ["--channels", "6,4", "--kernel-sizes", "3,3", "--length", "8", "--vectors", "corpus"]
-FAST = ["--steps", "20", "--locations", "2", "--neighbors", "3"]
-
-
-def run(*arguments: str, given: str | None = None) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(cli.main, list(arguments), input=given)
-
-
-def run_process(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name("fastinterp")
-    return subprocess.run([program, *arguments], input=given, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -62,7 +48,7 @@ def test_train_interpret_and_evaluate_as_real_processes(table: Path, tmp_path: P
     shown = run_process("interpret", output, *FAST, "a good slow film", "dull")
     assert shown.returncode == 0, shown.stderr
     assert "a good slow film" in shown.stdout
-    assert "detects (cosine)" in shown.stdout
+    assert "detects" in shown.stdout
 
     evaluated = run_process("evaluate", output, str(table), *FAST, "--json")
     measured = json.loads(evaluated.stdout)
@@ -158,10 +144,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, saved: str, table
     before = sorted(path.name for path in tmp_path.iterdir())
     arguments, message = bad_calls(tmp_path, saved, table)[case]
     result = run(*arguments)
-    assert result.exit_code == 2, result.output
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
-    assert re.search(message, line), line
-    assert "Traceback" not in result.output
+    assert re.search(message, error_line(result))
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "file") == [n for n in before if n != "file"]
 
 
@@ -172,9 +155,8 @@ def test_an_unknown_option_is_exit_code_2():
 def test_control_c_during_training_leaves_nothing(table: Path, tmp_path: Path):
     output = tmp_path / "run" / "trained"
     endless = ["--epochs", "1000000", "--patience", "1000000", "--learning-rate", "1e-9"]
-    program = Path(sys.executable).with_name("fastinterp")
     process = subprocess.Popen(
-        [program, "train", str(table), "--output", str(output), *SMALL, *endless],
+        [PROGRAM, "train", str(table), "--output", str(output), *SMALL, *endless],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -193,10 +175,9 @@ def test_control_c_during_training_leaves_nothing(table: Path, tmp_path: Path):
 
 
 def test_a_closed_pipe_is_no_error(saved: str):
-    program = Path(sys.executable).with_name("fastinterp")
     lines = "good film\n" * 3000
     process = subprocess.Popen(
-        f"'{program}' interpret '{saved}' --steps 1 --json | head -n 1",
+        f"'{PROGRAM}' interpret '{saved}' --steps 1 --json | head -n 1",
         shell=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -67,6 +67,17 @@ def test_a_gensim_object_is_taken_as_it_is():
     np.testing.assert_allclose(WordVectors.from_gensim(keyed()).matrix, rescaled(MATRIX), atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (4000, 300), (2, 1_100_000)])
+def test_the_scale_is_that_of_the_whole_matrix_and_the_given_one_stays(shape: tuple[int, int]):
+    matrix = np.random.default_rng(1).normal(3, 2, shape).astype(np.float32)
+    before = matrix.copy()
+    vectors = WordVectors({"a": 0}, matrix)
+    np.testing.assert_array_equal(matrix, before)
+    np.testing.assert_allclose(vectors.matrix, rescaled(matrix), rtol=1e-6)
+    assert vectors.matrix.dtype == np.float32
+    assert vectors.notes == ()
+
+
 def test_an_installed_package_of_vectors_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     vocab = tmp_path / "toy_vectors" / "toy-1.0" / "vocab"
     vocab.mkdir(parents=True)
@@ -125,7 +136,23 @@ def test_a_missing_source_names_what_was_expected():
         load_vectors("nowhere.txt")
 
 
-@pytest.mark.parametrize("matrix", [np.zeros((2, 3)), np.full((2, 3), np.nan), np.zeros(3), np.zeros((0, 3))])
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        np.zeros((2, 3)),
+        np.full((2, 3), np.nan),
+        np.zeros(3),
+        np.zeros((0, 3)),
+        np.array([[1, np.inf], [2, -np.inf]]),
+        np.array([[1e39, 1], [2, 3]]),
+        np.array([[1e-42, 2e-42], [3e-42, 4e-42]]),
+        np.array([[1, 2], [3, 4]]),
+        np.array([[1j, 2], [3, 4]]),
+        np.array([[True, False], [True, True]]),
+        np.array([["a"], ["b"]]),
+        np.array([[1.0, 2.0]], dtype=object),
+    ],
+)
 def test_unusable_matrices_are_refused(matrix: np.ndarray):
     with pytest.raises(DataError, match="word vectors"):
         WordVectors({"a": 0}, matrix)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from problems import OptimizationProblem, optimization_problems
 
 from fastinterp.kernels import reference
+from fastinterp.kernels.problems import OptimizationConfig, Problems
 
 ONE_SENTENCE = torch.tensor([[[1.0], [3.0], [2.0]]], dtype=torch.float64)
 THREE = torch.tensor([3])
@@ -88,22 +91,12 @@ def test_two_adam_steps_by_hand():
     # f = 3 relu(2x) - x^2 / 2 from x = 1: the gradient is 6 - x, so 5 and then 4.9 after a step of 0.1.
     # m = .94 / (1 - .81), v = .048985 / (1 - .998001): the second step is 0.1 * 4.947368 / 4.950227.
     start = torch.ones(1, 1, 1, dtype=torch.float64)
-    inputs, gates = reference.optimize_adam(
-        column(3).view(1, 1),
-        [column(2).view(1, 1, 1)],
-        [column(0)],
-        start,
-        torch.tensor([0]),
-        torch.tensor([1]),
-        "relu",
-        2,
-        0.5,
-        0.7,  # one row is similar to itself whatever it is: lambda2 changes nothing
-        0.1,
-        0.9,
-        0.999,
-        1e-8,
+    problems = Problems(
+        column(3).view(1, 1), [column(2).view(1, 1, 1)], [column(0)], torch.tensor([0]), torch.tensor([1]), "relu"
     )
+    # One row is similar to itself whatever it is: lambda2 changes nothing.
+    config = OptimizationConfig(steps=2, l2_weight=0.5, similarity_weight=0.7, learning_rate=0.1)
+    inputs, gates = reference.optimize_adam(problems, start, config)
     assert inputs.item() == pytest.approx(1.19994225, abs=1e-7)
     assert gates.tolist() == [[True]]
 
@@ -135,16 +128,16 @@ def test_similarity_gradient_has_the_closed_form(seed, rows, width):
 
 
 @given(optimization_problems())
-def test_objective_gradient_agrees_with_finite_differences(problem: OptimizationProblem):
-    if problem.stack.activation != "tanh":
-        problem.stack.activation = "identity"  # a finite difference across a kink would measure the kink
-    target, weights, biases, start, begin, end, activation, *_ = problem.reference_arguments()
-    place = torch.arange(start.shape[1])
-    exists = ((place >= begin[:, None]) & (place < end[:, None]))[..., None]
+def test_objective_gradient_agrees_with_finite_differences(drawn: OptimizationProblem):
+    problems, start, _ = drawn.double()
+    if problems.activation != "tanh":  # a finite difference across a kink would measure the kink
+        problems = replace(problems, activation="identity")
+    config = OptimizationConfig(l2_weight=0.3, similarity_weight=0.7)
+    exists = problems.exists[..., None]
     direction = torch.randn(start.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * exists
 
     def value(inputs: torch.Tensor) -> torch.Tensor:
-        return reference.objective(inputs * exists, target, weights, biases, begin, end, activation, 0.3, 0.7).sum()
+        return reference.objective(problems, inputs * exists, config).sum()
 
     inputs = start.clone().requires_grad_()
     value(inputs).backward()

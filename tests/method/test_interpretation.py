@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import pickle
 
+import numpy as np
 import pytest
 import torch
 from conftest import small_model
@@ -116,3 +119,59 @@ def test_nan_weights_are_named():
         model.convolutions[1].bias[0] = float("nan")
     with pytest.raises(ValueError, match="model: convolutions.1.bias holds NaN"):
         interpret(model, ["good"])
+
+
+def test_a_result_owns_its_memory(model: ConvTextModel):
+    many = interpret(model, ["good film"] * 64, optimization=FAST)
+    (one,) = interpret(model, ["good film"], optimization=FAST)
+    assert abs(len(pickle.dumps(many[5])) - len(pickle.dumps(one))) < 100
+    assert many[5].saliency.untyped_storage().nbytes() == 4 * model.config.length
+
+
+def test_results_compare_by_value(model: ConvTextModel):
+    first, again, other = (interpret(model, [text], optimization=FAST)[0] for text in ("good", "good", "bad"))
+    assert first == again
+    assert hash(first) == hash(again)
+    assert first.locations[0] == again.locations[0]
+    assert first != other
+    assert first != "good"
+    assert dataclasses.replace(first, saliency=first.saliency + 1) != first
+
+
+class Table:
+    """What matters of a data frame: it has columns, and iterating over it gives their names."""
+
+    columns = ("review",)
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+@pytest.mark.parametrize(
+    ("sentences", "message"),
+    [
+        ("good film", "expected a list of strings, got one str"),
+        (b"good film", "expected a list of strings, got one bytes"),
+        (
+            Table(),
+            r"expected a list of strings, got a Table; pass the column that holds the texts, such as frame\['text'\]",
+        ),
+        ({"good": 1}, "expected a list of strings, got dict"),
+        ({"good", "bad"}, "expected a list of strings, got set"),
+        (None, "expected a list of strings, got NoneType"),
+        (7, "expected a list of strings, got int"),
+        (["good", None], "expected strings, got NoneType at position 1"),
+        (["good", float("nan")], "expected strings, got float at position 1"),
+        ([["good"]], "expected strings, got list at position 0"),
+    ],
+)
+def test_what_is_no_list_of_strings_is_refused_by_name(model: ConvTextModel, sentences: object, message: str):
+    with pytest.raises(TypeError, match=f"^sentences: {message}"):
+        interpret(model, sentences, optimization=FAST)
+
+
+def test_generators_tuples_and_arrays_of_strings_are_taken(model: ConvTextModel):
+    sentences = ["good film", "bad plot"]
+    expected = interpret(model, sentences, optimization=FAST)
+    for same in (tuple(sentences), iter(sentences), (text for text in sentences), np.array(sentences, dtype=object)):
+        assert interpret(model, same, optimization=FAST) == expected

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import small_model
+from conftest import small_model, weights_of
 
 from fastinterp import ConvTextModel, OptimizationConfig, optimize_inputs
 from fastinterp.kernels import reference
-from fastinterp.method.optimization import field_edges, random_starts
+from fastinterp.kernels.problems import Problems
+from fastinterp.method.optimization import field_edges
+from fastinterp.method.starts import random_starts
 
 
 def test_edges_clip_the_receptive_field_to_the_frame():
@@ -22,23 +24,9 @@ def test_the_optimum_is_that_of_the_reference(model: ConvTextModel):
     begin, end = torch.tensor([0, 1, 2, 0]), torch.tensor([6, 6, 5, 4])
     config = OptimizationConfig(steps=40, learning_rate=0.01, seed=3)
     found = optimize_inputs(model, activations, 1, begin, end, config=config)
-    weights, biases = model.convolution_weights(1)
-    expected, gates = reference.optimize_adam(
-        activations.double(),
-        [weight.double() for weight in weights],
-        [bias.double() for bias in biases],
-        random_starts(model, torch.arange(4), 6, 3).double(),
-        begin,
-        end,
-        "relu",
-        40,
-        0.004,
-        0.02,
-        0.01,
-        0.9,
-        0.999,
-        1e-8,
-    )
+    problems = Problems(activations, *weights_of(model, 1), begin, end, "relu").double()
+    start = random_starts(torch.arange(4), model.length, 6, model.word_vectors.shape[1], 3).double()
+    expected, gates = reference.optimize_adam(problems, start, config)
     torch.testing.assert_close(found.inputs.double(), expected, rtol=1e-4, atol=1e-6)
     assert torch.equal(found.gates, gates)
     overall = reference.overall_input(expected, begin, end)
@@ -47,13 +35,13 @@ def test_the_optimum_is_that_of_the_reference(model: ConvTextModel):
 
 def test_starts_are_xavier_uniform_and_depend_on_seed_and_key_alone(model: ConvTextModel):
     keys = torch.arange(3000)
-    starts = random_starts(model, keys, 3, seed=1)
+    starts = random_starts(keys, model.length, 3, model.word_vectors.shape[1], seed=1)
     limit = (6 / (9 + 7)) ** 0.5
     assert float(starts.abs().max()) <= limit
     assert float(starts.mean()) == pytest.approx(0, abs=0.01)
     assert float(starts.std()) == pytest.approx(limit / 3**0.5, rel=0.01)
-    assert torch.equal(random_starts(model, keys[7:9], 3, seed=1), starts[7:9])
-    assert not torch.equal(random_starts(model, keys, 3, seed=2), starts)
+    assert torch.equal(random_starts(keys[7:9], model.length, 3, model.word_vectors.shape[1], seed=1), starts[7:9])
+    assert not torch.equal(random_starts(keys, model.length, 3, model.word_vectors.shape[1], seed=2), starts)
     flat = starts.flatten(1)
     correlation = torch.corrcoef(flat.T) - torch.eye(flat.shape[1])
     assert float(correlation.abs().max()) < 0.1
@@ -78,8 +66,8 @@ def test_per_channel_is_the_weighted_sum_of_the_channels_own_optima(model: ConvT
     config = OptimizationConfig(steps=30, learning_rate=0.01, solver=solver, objective="per-channel")
     found = optimize_inputs(model, activations, 0, begin, end, config=config)
     torch.testing.assert_close(found.inputs.double(), expected, rtol=1e-4, atol=1e-5)
-    weights, biases = model.convolution_weights(0)
-    reached = reference.pre_activations(found.inputs, weights, biases, begin, end, "relu")
+    problems = Problems(activations, *weights_of(model, 0), begin, end, "relu")
+    reached = reference.pre_activations(problems, found.inputs)
     assert torch.equal(found.gates, (reached > 0) & (activations != 0))
 
 
@@ -99,12 +87,9 @@ def test_ccp_reports_a_stationary_point_and_beats_adam(model: ConvTextModel):
     assert (found.residual <= 1e-5).all()
     assert (found.iterations < 100).all()
     adam = optimize_inputs(model, activations, config=OptimizationConfig(steps=3000, learning_rate=0.0366))
-    weights, biases = model.convolution_weights(0)
-    begin, end = torch.zeros(20, dtype=torch.int64), torch.full((20,), 3)
-    values = [
-        reference.objective(each.inputs, activations, weights, biases, begin, end, "relu", 0.004, 0.02)
-        for each in (found, adam)
-    ]
+    whole = torch.zeros(20, dtype=torch.int64), torch.full((20,), 3)
+    problems = Problems(activations, *weights_of(model, 0), *whole, "relu")
+    values = [reference.objective(problems, each.inputs, OptimizationConfig()) for each in (found, adam)]
     assert (values[0] >= values[1] - 1e-4 * values[1].abs()).float().mean() >= 0.95
 
 

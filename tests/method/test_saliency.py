@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
-from conftest import small_model
+from conftest import small_model, weights_of
 
 from fastinterp import ConvTextModel, saliency
 from fastinterp.kernels import reference
@@ -14,7 +12,7 @@ from fastinterp.method.saliency import explain_locations, select_locations
 def test_scores_are_those_of_the_reference(model: ConvTextModel):
     sentences = ["a good film", "dull", "", "the the the the the the the the the the the the"]
     ids = model.encode(sentences)
-    weights, biases = model.convolution_weights(1)
+    weights, biases = weights_of(model, 1)
     for layer in (0, 1):
         found = saliency(model.train(), sentences, layer)  # dropout must not show
         expected, classes, _ = reference.saliency(
@@ -42,7 +40,7 @@ def test_selected_activations_are_those_of_the_whole_layer(model: ConvTextModel,
     expected = hidden.transpose(1, 2)[chosen.sentence, chosen.location]
     torch.testing.assert_close(activations, expected.detach(), rtol=1e-4, atol=1e-6)
     # Batches of one sentence give the same.
-    monkeypatch.setattr(sys.modules["fastinterp.saliency"], "_batch_size", lambda model, layer: 1)
+    monkeypatch.setattr("fastinterp.method.saliency._batch_size", lambda model, layer: 1)
     again, chosen_again, activations_again = explain_locations(model, ids, 1, 3)
     assert torch.equal(again.scores, found.scores)
     assert torch.equal(chosen_again.sentence, chosen.sentence)
@@ -74,7 +72,7 @@ def test_ties_go_to_the_lower_location():
 @pytest.mark.parametrize(
     ("sentences", "kind", "message"),
     [
-        ("one string", TypeError, "expected a list of strings, got one string"),
+        ("one string", TypeError, "expected a list of strings, got one str"),
         (["a", 3], TypeError, "expected strings, got int"),
         (torch.zeros(2, 3, dtype=torch.int64), ValueError, r"int64 ids of shape \(B, 9\)"),
         (torch.zeros(2, 9), ValueError, "expected int64 ids"),

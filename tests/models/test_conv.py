@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import small_model
+from conftest import small_model, weights_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
@@ -15,7 +15,7 @@ from fastinterp.models.conv import weight_shapes
 
 def full_frame_scores(model: ConvTextModel, ids: torch.Tensor) -> torch.Tensor:
     """Class scores by the reference, which computes every column of the frame, in float64."""
-    weights, biases = model.convolution_weights(model.config.layers - 1)
+    weights, biases = weights_of(model, model.config.layers - 1)
     _, scores, _ = reference.saliency(
         functional.embedding(ids, model.embedding.weight.detach()).double(),
         (ids != 0).sum(dim=1),

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastinterp import ModelError, Vocabulary, tokenize
+from fastinterp.text.tokenizer import read_tokens
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,44 @@ from fastinterp import ModelError, Vocabulary, tokenize
 )
 def test_tokenize_cuts_as_kim_does_but_keeps_the_case(text: str, tokens: list[str]):
     assert tokenize(text) == tokens
+
+
+@pytest.mark.parametrize("apostrophe", "\u2019\u02bc\uff07\u2032\u00b4\u2018")
+def test_a_typographic_apostrophe_is_an_apostrophe(apostrophe: str):
+    for text in ("it isn't good", "I can't recommend this film", "they'll say we've won, I'd say it's so"):
+        assert tokenize(text.replace("'", apostrophe)) == tokenize(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "same_as"),
+    [
+        ("it isn&#39;t good", "it isn't good"),
+        ("it isn&rsquo;t &quot;good&quot;", "it isn't good"),
+        ("it isn #39;t good, the players #39; film", "it isn't good, the players ' film"),
+        ("he said #39;Go home #39;", "he said 'Go home '"),
+        ("quot;good quot; &lt;b&gt;film&lt;/b&gt;", "good b film b"),
+        ("\u201cgood\u201d \u2013 a \u2018fine film\u2019", "good a fine film'"),
+        ("well\u2014made, so\u2011so", "well made, so so"),
+        ("AT&T; R&D, film #39 of 40;", "AT T R D, film 39 of 40"),
+    ],
+)
+def test_entities_and_typographic_characters_mean_what_they_stand_for(text: str, same_as: str):
+    assert tokenize(text) == tokenize(same_as)
+
+
+def test_what_is_dropped_is_counted():
+    read = read_tokens("caf\u00e9 \u2013 a 'fine' film\u2026 \U0001f600\U0001f600 3/5.")
+    assert read.dropped == {"\u00e9": 1, "-": 1, "\u2026": 1, "\U0001f600": 2, "/": 1, ".": 1}
+    assert read.dropped_signs == {"\u00e9": 1, "\U0001f600": 2}
+
+
+@given(st.text(max_size=60))
+def test_every_character_is_in_a_token_or_counted(text: str):
+    if "&" in text or ";" in text:  # an entity stands for another character
+        return
+    read = read_tokens(text)
+    kept = sum(map(len, read.tokens))
+    assert kept + sum(read.dropped.values()) == sum(not character.isspace() for character in text)
 
 
 @given(st.text(max_size=80))

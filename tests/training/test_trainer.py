@@ -7,7 +7,8 @@ import torch
 from conftest import small_model
 
 from fastinterp import TrainingConfig, load_corpus, train_model
-from fastinterp.training.trainer import accuracy, class_scores, drop_words
+from fastinterp.evaluation.accuracy import accuracy, class_scores
+from fastinterp.training.trainer import drop_words
 
 
 def train_small(table: Path, **settings: object):

@@ -21,8 +21,9 @@ K = 5
 def mr_search() -> tuple[Tensor, Tensor]:
     """The 3,198 optimised inputs of MR's test sentences and the model's vocabulary."""
     model = workloads.model("mr")
-    activations = workloads.located(model, "mr", None, layer=0).activations
-    return optimize_inputs(model, activations).overall, model.embedding.weight.detach()[2:].contiguous()
+    return optimize_inputs(
+        model, workloads.located(model, "mr", None, layer=0).target
+    ).overall, model.embedding.weight.detach()[2:].contiguous()
 
 
 def ag_search() -> tuple[Tensor, Tensor]:

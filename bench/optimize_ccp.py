@@ -8,7 +8,7 @@ import torch
 import workloads
 from harness import Peer, Row, compare
 
-from fastinterp import OptimizationConfig, optimize_inputs
+from fastinterp import OptimizationConfig, OptimizedInputs, optimize_inputs
 from fastinterp.kernels import reference
 
 LONG_RATE, LONG_STEPS = 0.0366, 3000  # the Adam run whose objective the procedure must reach
@@ -18,27 +18,24 @@ GOAL = 50.0  # on MR, against 1,000 Adam steps of our own kernel
 def run(name: str, count: int | None, repeats: int, steps: int, long_steps: int, trained: bool = True) -> list[Row]:
     model = workloads.model(name, trained)
     problems = workloads.located(model, name, count, layer=0)
-    settings = workloads.OPTIMIZATION[name]
-    weights, biases = model.convolution_weights(0)
+    settings = OptimizationConfig.preset(name)
+
+    def solve(config: OptimizationConfig) -> OptimizedInputs:
+        return optimize_inputs(model, problems.target, 0, problems.begin, problems.end, config=config)
 
     def optimize(config: OptimizationConfig) -> torch.Tensor:
-        return optimize_inputs(model, problems.activations, 0, problems.begin, problems.end, config=config).inputs
+        return solve(config).inputs
 
     def objective(inputs: torch.Tensor) -> torch.Tensor:
-        weightings = (settings.l2_weight, settings.similarity_weight)
-        stack = ([weight.double() for weight in weights], [bias.double() for bias in biases])
-        edges = (problems.begin, problems.end)
-        return reference.objective(
-            inputs.double(), problems.activations.double(), *stack, *edges, model.config.activation, *weightings
-        )
+        return reference.objective(problems.double(), inputs.double(), settings)
 
     ccp = dataclasses.replace(settings, solver="ccp")
     adam = dataclasses.replace(settings, steps=steps)
     peer = Peer(
         f"Adam, {steps:,} steps (ours)", lambda: optimize(adam), goal=GOAL if name == "mr" and trained else None
     )
-    rows = compare(f"CCP {name} layer 1, {len(problems.activations)} problems", lambda: optimize(ccp), [peer], repeats)
-    found = optimize_inputs(model, problems.activations, 0, problems.begin, problems.end, config=ccp)
+    rows = compare(f"CCP {name} layer 1, {len(problems)} problems", lambda: optimize(ccp), [peer], repeats)
+    found = solve(ccp)
     reached = objective(found.inputs)
     long = objective(optimize(dataclasses.replace(settings, learning_rate=LONG_RATE, steps=long_steps)))
     rows[0].note = (

@@ -1,0 +1,87 @@
+"""fastinterp evaluate: accuracy and matching rate of a model on texts with labels."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastinterp.cli.interpret import to_json
+from fastinterp.cli.options import data_options, device_option, interpretation_arguments, interpretation_options
+from fastinterp.data.corpora import NAMED_CORPORA, load_corpus
+from fastinterp.data.splits import TextDataset, split
+from fastinterp.data.tables import read_table
+from fastinterp.display.console import print_evaluation
+from fastinterp.display.progress import ProgressReport
+from fastinterp.display.screen import Screen
+from fastinterp.evaluation.accuracy import accuracy
+from fastinterp.evaluation.matching import matching_rate
+from fastinterp.models.conv import ConvTextModel
+from fastinterp.models.storage import load_metrics, load_model
+
+
+@click.command("evaluate")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data")
+@data_options
+@interpretation_options
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(
+    model: Path, data: str, text_column: str, label_column: str, device: str, as_json: bool, **settings: Any
+) -> None:
+    """Measure accuracy and matching rate of MODEL on DATA.
+
+    Of a named corpus the test part is measured, of your own file every row; of the very file that the model was
+    trained on only the tenth that was held out then.
+    """
+    loaded = load_model(model, device)
+    arguments = interpretation_arguments(settings)
+    with ProgressReport() as progress:
+        progress.show(f"Reading {data}")
+        dataset, what = _texts_to_measure(loaded, load_metrics(model), data, text_column, label_column)
+        progress.show(f"Interpreting {len(dataset):,} sentences")
+        measured = measure(loaded, dataset, what, **arguments)
+    if as_json:
+        click.echo(to_json(measured))
+    else:
+        print_evaluation(Screen(), measured)
+
+
+def measure(model: ConvTextModel, dataset: TextDataset, what: str, **arguments: Any) -> dict[str, object]:
+    """Returns accuracy and matching rate by name, ready for JSON and for `print_evaluation`.
+
+    Args:
+        model: the classifier.
+        dataset: texts with labels.
+        what: says which texts these are.
+        arguments: as `matching_rate`.
+    """
+    matching = matching_rate(model, dataset.texts, **arguments)
+    return {
+        "measured_on": what,
+        "sentences": len(dataset),
+        "accuracy": accuracy(model, dataset),
+        "matching_rate": None if math.isnan(matching.rate) else matching.rate,
+        "matched": matching.matched,
+        "explained": matching.total,
+    }
+
+
+def _texts_to_measure(
+    model: ConvTextModel, metrics: dict[str, Any], data: str, text_column: str, label_column: str
+) -> tuple[TextDataset, str]:
+    """Returns the texts and, for people, which they are."""
+    classes = model.config.classes
+    if data in NAMED_CORPORA:
+        corpus = load_corpus(data)
+        if corpus.test.classes != classes:
+            raise ValueError(f"data: expected the model's classes {classes}, got {corpus.test.classes}")
+        return corpus.test, f"the test part of {data}, {len(corpus.test):,} sentences"
+    dataset = read_table(Path(data), text_column, label_column, classes)
+    if dataset.fingerprint() == metrics.get("corpus_fingerprint"):
+        held_out = split(dataset).test
+        return held_out, f"the held-out tenth of the data it was trained on, {len(held_out):,} sentences"
+    return dataset, f"every row of {data}, {len(dataset):,} sentences"

@@ -1,0 +1,97 @@
+"""fastinterp interpret: sentences in, what decides their predictions out, each as soon as its batch is done."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from fastinterp.cli.options import device_option, interpretation_arguments, interpretation_options
+from fastinterp.display.console import print_interpretation
+from fastinterp.display.progress import ProgressReport
+from fastinterp.display.screen import Screen
+from fastinterp.errors import DataError
+from fastinterp.method.interpretation import SENTENCES_AT_ONCE, interpret
+from fastinterp.models.storage import load_model
+
+_BYTES_AT_ONCE = 1 << 16
+
+
+@click.command("interpret")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("text", nargs=-1)
+@click.option("--file", "file", type=click.File("rb"), help="One sentence a line; - is standard input.")
+@interpretation_options
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every score and vector.")
+def command(
+    model: Path, text: tuple[str, ...], file: BinaryIO | None, device: str, as_json: bool, **settings: Any
+) -> None:
+    """Say in words what decides the prediction of MODEL for each TEXT.
+
+    Without TEXT and --file, sentences are read from standard input, one a line, and answered as they arrive.
+    """
+    if text and file is not None:
+        raise click.UsageError("give sentences as arguments or with --file, not both")
+    loaded = load_model(model, device)
+    arguments = interpretation_arguments(settings)
+    interpret(loaded, [], **arguments)  # a wrong option is refused before the first sentence is waited for
+    batches = _cut(text) if text else _lines(file if file is not None else sys.stdin.buffer)
+    done = 0
+    screen = Screen()
+    with ProgressReport() as progress:
+        for batch in batches:
+            for interpretation in interpret(loaded, batch, **arguments):
+                if as_json:
+                    click.echo(to_json(interpretation.to_dict()))
+                else:
+                    print_interpretation(screen, interpretation)
+            sys.stdout.flush()
+            done += len(batch)
+            if not sys.stdout.isatty():  # results that scroll by are progress enough
+                progress.show("Interpreted", done, state="sentences")
+    if done == 0:
+        click.echo("No sentences came in.", err=True)
+
+
+def to_json(fields: dict[str, object]) -> str:
+    """Returns one line of JSON, in ASCII where standard output cannot write more."""
+    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
+    return json.dumps(fields, ensure_ascii=not encoding.startswith("utf"), allow_nan=False)
+
+
+def _cut(sentences: Sequence[str]) -> Iterator[list[str]]:
+    for first in range(0, len(sentences), SENTENCES_AT_ONCE):
+        yield list(sentences[first : first + SENTENCES_AT_ONCE])
+
+
+def _lines(stream: BinaryIO) -> Iterator[list[str]]:
+    """Yields the lines that have arrived, as many as are there and no more than are interpreted at once.
+
+    Raises:
+        DataError: a line that is not UTF-8; the lines before it are answered first.
+    """
+    name = getattr(stream, "name", "standard input")
+    where = name if isinstance(name, str) and name != "<stdin>" else "standard input"
+    read: Any = getattr(stream, "read1", stream.read)
+    rest, number = b"", 0
+    while True:
+        arrived = read(_BYTES_AT_ONCE)
+        *complete, rest = (rest + arrived).split(b"\n")
+        if not arrived and rest:
+            complete, rest = [*complete, rest], b""
+        decoded: list[str] = []
+        for line in complete:
+            number += 1
+            try:
+                decoded.append(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r"))
+            except UnicodeDecodeError as error:
+                yield from _cut(decoded)
+                raise DataError(f"{where}, line {number}: expected UTF-8 ({error.reason})") from error
+        yield from _cut(decoded)
+        if not arrived:
+            return

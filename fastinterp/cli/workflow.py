@@ -1,0 +1,145 @@
+"""Corpus in, trained and saved model out: what `fastinterp train` and `fastinterp demo` share."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from fastinterp.data.splits import Corpus
+from fastinterp.data.word_vectors import DEFAULT_VECTORS, WordVectors, embed_vocabulary, load_vectors, train_vectors
+from fastinterp.display.progress import ProgressReport
+from fastinterp.errors import DataError, DownloadError
+from fastinterp.evaluation.accuracy import accuracy
+from fastinterp.models.config import ModelConfig
+from fastinterp.models.conv import ConvTextModel
+from fastinterp.models.device import check_device
+from fastinterp.models.storage import check_output, save
+from fastinterp.text.tokenizer import tokenize
+from fastinterp.text.vocabulary import Vocabulary
+from fastinterp.training import trainer
+
+CORPUS_VECTORS = "corpus"
+
+
+def choose_vectors(
+    source: str, tokens: list[list[str]], seed: int, progress: ProgressReport
+) -> tuple[WordVectors, str]:
+    """Returns word vectors and where they come from; learns them from the corpus where the default is out of reach.
+
+    Args:
+        source: as `load_vectors`, or "corpus".
+        tokens: the tokenised corpus.
+        seed: of Word2Vec.
+        progress: says what is going on, and when the fallback is taken.
+
+    Raises:
+        DataError: the user named vectors that cannot be read.
+    """
+    if source != CORPUS_VECTORS:
+        progress.show(f"Reading word vectors ({source})")
+        try:
+            return load_vectors(source), source
+        except DownloadError as error:
+            if source != DEFAULT_VECTORS:
+                raise
+            progress.screen.say(f"{error}. Learning word vectors from the corpus instead.", style="yellow")
+    progress.show("Learning word vectors from the corpus")
+    return train_vectors(tokens, seed=seed), CORPUS_VECTORS
+
+
+def train_on_corpus(
+    corpus: Corpus,
+    name: str,
+    shape: ModelConfig,
+    config: trainer.TrainingConfig,
+    vectors: str,
+    output: Path,
+    device: str = "cpu",
+    fingerprint: str | None = None,
+) -> ConvTextModel:
+    """Returns a model trained on `corpus`, saved into `output` with its metrics; shows progress on standard error.
+
+    The vocabulary is built over both parts of the corpus, as Kim (2014) does, so that held-out words have their
+    vectors.
+
+    Args:
+        corpus: train and test texts.
+        name: of the corpus, kept in the metrics.
+        shape: of the model; its embedding dimension gives way to the vectors'.
+        config: how to train.
+        vectors: a source of word vectors, or "corpus".
+        output: folder of the model.
+        device: where to train.
+        fingerprint: of the user's table, kept in the metrics, by which `evaluate` knows it again.
+
+    Raises:
+        ValueError: there is no such device.
+        ModelError: `output` cannot be written; found out before training.
+        DataError: the vectors cannot be read, or the tokeniser finds no word in the texts.
+        TrainingError: training diverges; nothing is saved.
+    """
+    place = check_device(device)
+    check_output(output)
+    with ProgressReport() as progress:
+        progress.show("Reading the texts")
+        tokens = [tokenize(text) for text in corpus.train.texts + corpus.test.texts]
+        _check_tokens(tokens[: len(corpus.train)], corpus, progress)
+        vocabulary = Vocabulary.build(tokens)
+        source, origin = choose_vectors(vectors, tokens, config.seed, progress)
+        for note in source.notes:
+            progress.screen.say(note)
+        embedding = embed_vocabulary(vocabulary, source, config.seed)
+        progress.screen.say(
+            f"{len(corpus.train):,} texts to train, {len(corpus.test):,} held out; {len(vocabulary):,} words, "
+            f"{embedding.coverage:.1%} of them with a vector"
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = ConvTextModel(
+                dataclasses.replace(shape, embedding_dimension=source.dimension), vocabulary, embedding.matrix
+            ).to(place)
+
+        def show(now: trainer.Progress) -> None:
+            reached = "" if now.accuracy is None else f", validation accuracy {now.accuracy:.3f}"
+            progress.show(
+                f"Epoch {now.epoch} of at most {config.epochs}, batch",
+                now.batches_done,
+                now.batches,
+                f"loss {now.loss:.3f}{reached}",
+            )
+
+        result = trainer.train_model(model, corpus.train, config, show)
+        progress.show("Measuring the test accuracy")
+        metrics = {
+            "corpus": name,
+            "corpus_fingerprint": fingerprint,
+            "test_accuracy": accuracy(model, corpus.test),
+            "best_epoch": result.best_epoch,
+            "training_losses": result.losses,
+            "validation_losses": result.validation_losses,
+            "validation_accuracies": result.accuracies,
+            "seconds": result.seconds,
+            "vectors": origin,
+            "vector_coverage": embedding.coverage,
+            "training": dataclasses.asdict(config),
+            "torch": torch.__version__,
+        }
+        save(model, output, metrics)
+        progress.screen.say(
+            f"Test accuracy {metrics['test_accuracy']:.3f} (best epoch {result.best_epoch}, {result.seconds:.0f} s); "
+            f"model in {output}"
+        )
+    return model
+
+
+def _check_tokens(tokens: list[list[str]], corpus: Corpus, progress: ProgressReport) -> None:
+    """Says how many texts have no token; raises DataError where that is more than half of them."""
+    empty = [text for text, words in zip(corpus.train.texts, tokens, strict=True) if not words]
+    if not empty:
+        return
+    said = f"{len(empty):,} of {len(tokens):,} texts to train have no token, such as {empty[0][:40]!r}"
+    if len(empty) > len(tokens) / 2:
+        raise DataError(f"data: {said}; the tokeniser reads letters and digits of ASCII alone")
+    progress.screen.say(said)

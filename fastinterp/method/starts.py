@@ -1,0 +1,47 @@
+"""Where an optimisation starts: numbers drawn from a seed and a problem's content alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def random_starts(keys: Tensor, length: int, field: int, width: int, seed: int) -> Tensor:
+    """Returns Xavier-uniform starts (B, R, D) with fans (L, D), each drawn from (seed, key) alone.
+
+    Every position of the field gets its numbers, whether it exists or not, so that a location's start is the same
+    wherever the sentence's edge is.
+
+    Args:
+        keys: (B,) int64, naming each problem.
+        length: L of the sentence frame.
+        field: R, rows of a receptive field.
+        width: D of a word vector.
+        seed: the same for all.
+    """
+    limit = (6 / (length + width)) ** 0.5
+    stream = mix(mix(torch.zeros_like(keys), torch.tensor(seed, device=keys.device)), keys)
+    counter = torch.arange(1, field * width + 1, device=keys.device)
+    bits = _scramble(stream[:, None] + counter * _GOLDEN)
+    unit = _shift_right(bits, 40).to(torch.float32) * 2.0**-24  # 24 bits are what a float32 holds
+    starts: Tensor = (2 * unit - 1) * limit
+    return starts.view(len(keys), field, width)
+
+
+def mix(state: Tensor, value: Tensor) -> Tensor:
+    """Returns int64 keys that depend on `state` and `value` both."""
+    return _scramble((state + _GOLDEN) ^ _scramble(value + _GOLDEN))
+
+
+# Steele, Lea & Flood's SplitMix64. The constants are the unsigned ones as int64, which is what torch computes in.
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+
+
+def _shift_right(value: Tensor, bits: int) -> Tensor:
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _scramble(value: Tensor) -> Tensor:
+    value = (value ^ _shift_right(value, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    value = (value ^ _shift_right(value, 27)) * (0x94D049BB133111EB - 2**64)
+    return value ^ _shift_right(value, 31)
