@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from fastinterp import ConvTextModel, ModelConfig, Vocabulary, saliency
+from fastinterp import ConvTextModel, ModelConfig, Vocabulary, interpret, saliency
 from fastinterp.kernels import reference
 from fastinterp.models.conv import weight_shapes
 
@@ -182,23 +182,29 @@ def test_a_weight_that_is_not_finite_is_named(model: ConvTextModel, tensor: str,
     with pytest.raises(ValueError, match=f"^model: {tensor} holds NaN or infinite values$"):
         model.check_weights()
     with pytest.raises(ValueError, match=f"^model: {tensor} holds NaN or infinite values$"):
-        saliency(model, ["good the"])  # "the" is the last word
-    if tensor == "embedding.weight":  # another word's vector has no part in it
-        assert torch.isfinite(saliency(model, ["good"]).scores).all()
-
-
-def test_a_padding_row_that_is_written_later_is_named(model: ConvTextModel):
-    model.embedding.weight.data[0, 3] = 0.25
-    with pytest.raises(
-        ValueError, match="^model: expected zeros in row 0 of embedding.weight, the vector of the padding$"
-    ):
         saliency(model, ["good"])
+
+
+@pytest.mark.parametrize("explained_before", [False, True])
+def test_a_padding_row_that_is_written_later_is_named(model: ConvTextModel, explained_before: bool):
+    message = "^model: expected zeros in row 0 of embedding.weight, the vector of the padding$"
+    if explained_before:
+        interpret(model, ["good"])
+    model.embedding.weight.data[0, 3] = 0.25
+    for explain in (saliency, interpret):
+        with pytest.raises(ValueError, match=message):
+            explain(model, ["good"])
+    with torch.no_grad():
+        model.embedding.weight[0] = 0
+    interpret(model, ["good"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_another_dtype_is_one_line_that_says_what_to_do(model: ConvTextModel, dtype: torch.dtype):
     with pytest.raises(ValueError, match=f"^model: embedding.weight is {dtype}; .* model.float"):
         saliency(model.to(dtype), ["good"])
+    with pytest.raises(ValueError, match="model.float"):
+        interpret(model, ["good"])
     saliency(model.float(), ["good"])
 
 
