@@ -89,7 +89,7 @@ def train_on_corpus(
         vocabulary = Vocabulary.build(tokens)
         source, origin = choose_vectors(vectors, tokens, config.seed, progress)
         for note in source.notes:
-            progress.screen.say(note)
+            progress.screen.say(f"Word vectors: {note}")
         embedding = embed_vocabulary(vocabulary, source, config.seed)
         progress.screen.say(
             f"{len(corpus.train):,} texts to train, {len(corpus.test):,} held out; {len(vocabulary):,} words, "

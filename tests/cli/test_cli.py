@@ -119,7 +119,7 @@ def bad_calls(tmp_path: Path, saved: str, table: Path) -> dict[str, tuple[list[s
             ["train", str(table), "--output", str(tmp_path / "file" / "m")],
             "output: .* cannot be written",
         ),
-        "classes": (["evaluate", saved, str(tmp_path / "other.csv")], "expected the model's classes"),
+        "classes": (["evaluate", saved, str(tmp_path / "other.csv")], "the label 'a' is none of the classes"),
     }
 
 
