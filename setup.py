@@ -12,7 +12,8 @@ from setuptools import setup
 OLDEST_TORCH = (2, 9)
 # PTX is for GPUs newer than the last real architecture.
 DEFAULT_ARCHITECTURES = "8.0 9.0a 9.0+PTX-only"
-CUDA_SOURCES = ["optimize", "ccp", "saliency", "topk", "device"]
+OPERATORS = ["saliency", "optimize_adam", "optimize_ccp", "cosine_topk"]
+CUDA_KERNELS = [*(f"csrc/{operator}/cuda.cu" for operator in OPERATORS), "csrc/shared/device.cu"]
 
 
 def import_torch():
@@ -82,28 +83,37 @@ class BuildWithCuda(BuildExtension):
 
     def build_extension(self, extension):
         if CUDA is not None:
-            folder = Path(self.build_temp) / "cuda"
-            folder.mkdir(parents=True, exist_ok=True)
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                extension.extra_objects += list(pool.map(lambda name: self.compile_cuda(name, folder), CUDA_SOURCES))
+                extension.extra_objects += list(pool.map(self.compile_kernel, CUDA_KERNELS))
         super().build_extension(extension)
 
-    def compile_cuda(self, name, folder):
-        target = (folder / f"{name}.o").absolute()
-        sources = [*Path("csrc/cuda").glob("*.h"), Path("csrc/gating.h"), Path(f"csrc/cuda/{name}.cu"), Path(__file__)]
-        if target.is_file() and target.stat().st_mtime > max(source.stat().st_mtime for source in sources):
+    def compile_kernel(self, source):
+        """Returns the object file of a .cu file, compiled anew where a file that it was made of is newer."""
+        target = (Path(self.build_temp) / source).with_suffix(".cu.o").absolute()
+        made_of = target.with_suffix(".d")
+        if is_newer(target, made_of):
             return str(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
         codes = [f"-gencode=arch={compute},code={code}" for compute, code in architectures()]
-        flags = ["-std=c++17", "-O3", "-Xcompiler=-fPIC", *codes]
-        command = [str(CUDA / "bin" / "nvcc"), *flags, "-c", f"csrc/cuda/{name}.cu", "-o", str(target)]
+        flags = ["-std=c++17", "-O3", "-Xcompiler=-fPIC", *codes, "-MD", "-MF", str(made_of)]
+        command = [str(CUDA / "bin" / "nvcc"), *flags, "-c", source, "-o", str(target)]
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         if finished.returncode != 0:
             raise SystemExit(
-                f"fastinterp: nvcc failed on csrc/cuda/{name}.cu (FASTINTERP_CUDA=off builds without it):\n"
+                f"fastinterp: nvcc failed on {source} (FASTINTERP_CUDA=off builds without it):\n"
                 + finished.stdout
                 + finished.stderr
             )
         return str(target)
+
+
+def is_newer(target, made_of):
+    """Whether `target` is newer than every file that the compiler's dependency file `made_of` lists, and than this."""
+    if not target.is_file() or not made_of.is_file():
+        return False
+    files = made_of.read_text().replace("\\\n", " ").partition(":")[2].split()
+    stamps = [Path(file).stat().st_mtime if Path(file).is_file() else float("inf") for file in [*files, __file__]]
+    return target.stat().st_mtime > max(stamps)
 
 
 # -fopenmp stands at the compile step only: linked with it, the extension would load a second OpenMP runtime beside
@@ -118,10 +128,10 @@ COMPILE_FLAGS = [
     "-Wno-unused-function",
     "-Wno-maybe-uninitialized",
 ]
-SOURCES = ["ops.cpp", *(f"cpu/{name}.cpp" for name in ("packed_stack", "saliency", "optimize", "ccp", "topk"))]
+SOURCES = ["csrc/ops.cpp", "csrc/shared/isa.cpp", *(f"csrc/{operator}/cpu.cpp" for operator in OPERATORS)]
 cuda_settings = {}
 if CUDA is not None:
-    SOURCES.append("cuda/dispatch.cpp")
+    SOURCES += [f"csrc/{operator}/cuda.cpp" for operator in OPERATORS]
     names = " ".join(code for _, code in architectures())
     cuda_settings = {
         "define_macros": [("FASTINTERP_CUDA_ARCHS", f'"{names}"')],
@@ -134,7 +144,7 @@ setup(
     ext_modules=[
         CppExtension(
             "fastinterp._C",
-            [f"csrc/{source}" for source in SOURCES],
+            SOURCES,
             extra_compile_args=COMPILE_FLAGS,
             **cuda_settings,
         )

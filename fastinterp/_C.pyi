@@ -2,4 +2,7 @@
 
 cuda: bool
 cuda_archs: tuple[str, ...]
-simd: str
+simd_sets: tuple[str, ...]
+
+def simd() -> str: ...
+def set_simd(name: str) -> None: ...
