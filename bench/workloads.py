@@ -37,7 +37,7 @@ def model(name: str, trained: bool = True) -> ConvTextModel:
     if not trained:
         return fresh_model(name)
     folder: Path = cache_folder() / "bench" / name
-    if not folder.is_dir():
+    if not (folder / "config.json").is_file():
         shape = ModelConfig.preset(name, corpus(name).train.classes)
         preset = TrainingConfig.preset(name)
         config = TrainingConfig(preset.learning_rate, preset.batch_size, EPOCHS[name])

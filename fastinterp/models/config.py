@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from typing import Any
 
 from torch import nn
+
+from fastinterp.validation import choice, got, integer, number
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -55,38 +55,23 @@ class ModelConfig:
             and len(names) >= 2
             and all(isinstance(name, str) for name in names)
             and len(set(names)) == len(names),
-            f"classes: expected at least two different names, got {reprlib.repr(names)}",
+            f"classes: expected at least two different names, got {got(names)}",
         )
         for name in names:
-            _expect(_is_utf8(name), f"classes: {reprlib.repr(name)} holds a lone surrogate, which UTF-8 cannot write")
-        for field in ("length", "embedding_dimension"):
-            value = getattr(self, field)
-            number = _positive_integer(value)
-            _expect(number is not None, f"{field}: expected a positive integer, got {reprlib.repr(value)}")
-            object.__setattr__(self, field, number)
-        _expect(
-            self.length <= MOST_POSITIONS,
-            f"length: expected at most {MOST_POSITIONS}, got {reprlib.repr(self.length)}",
-        )
-        for field in ("channels", "kernel_sizes"):
-            value = getattr(self, field)
-            numbers = tuple(map(_positive_integer, value)) if isinstance(value, tuple) else ()
-            _expect(
-                len(numbers) > 0 and None not in numbers,
-                f"{field}: expected one positive integer per layer, got {reprlib.repr(value)}",
-            )
-            object.__setattr__(self, field, numbers)
+            _expect(_is_utf8(name), f"classes: {got(name)} holds a lone surrogate, which UTF-8 cannot write")
+        checked: dict[str, object] = {
+            "length": integer("length", self.length, least=1, most=MOST_POSITIONS),
+            "embedding_dimension": integer("embedding_dimension", self.embedding_dimension, least=1),
+            "channels": _one_per_layer("channels", self.channels),
+            "kernel_sizes": _one_per_layer("kernel_sizes", self.kernel_sizes),
+            "activation": choice("activation", self.activation, ACTIVATIONS),
+            "dropout": number("dropout", self.dropout, least=0, below=1),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         _expect(
             len(self.channels) == len(self.kernel_sizes),
             f"kernel_sizes: expected {len(self.channels)} values, one per layer, got {len(self.kernel_sizes)}",
-        )
-        _expect(
-            isinstance(self.activation, str) and self.activation in ACTIVATIONS,
-            f"activation: expected one of {', '.join(ACTIVATIONS)}, got {reprlib.repr(self.activation)}",
-        )
-        _expect(
-            isinstance(self.dropout, (int, float)) and not isinstance(self.dropout, bool) and 0 <= self.dropout < 1,
-            f"dropout: expected a number from 0 to below 1, got {reprlib.repr(self.dropout)}",
         )
 
     @classmethod
@@ -98,7 +83,7 @@ class ModelConfig:
         """
         known = {each.name: each for each in dataclasses.fields(cls)}
         unknown = next((name for name in fields if name not in known), None)
-        _expect(unknown is None, f"unknown field {reprlib.repr(unknown)}")
+        _expect(unknown is None, f"unknown field {got(unknown)}")
         required = [name for name, each in known.items() if each.default is dataclasses.MISSING]
         missing = next((name for name in required if name not in fields), None)
         _expect(missing is None, f"{missing} is missing")
@@ -108,9 +93,7 @@ class ModelConfig:
     @classmethod
     def preset(cls, name: str, classes: Sequence[str], embedding_dimension: int = 300) -> ModelConfig:
         """Returns a configuration of the paper's Table 2 by the name of its data set, "mr" or "ag_news"."""
-        if name not in _PRESETS:
-            raise ValueError(f"preset: expected one of {', '.join(_PRESETS)}, got {reprlib.repr(name)}")
-        length, channels = _PRESETS[name]
+        length, channels = _PRESETS[choice("preset", name, _PRESETS)]
         return cls(tuple(classes), length, channels, (5,) * len(channels), embedding_dimension)
 
     @property
@@ -120,12 +103,7 @@ class ModelConfig:
 
     def check_layer(self, layer: int) -> int:
         """Returns `layer` if it is the index of a convolution; raises ValueError otherwise."""
-        index = _integer(layer)
-        if index is None or not 0 <= index < self.layers:
-            raise ValueError(
-                f"layer: expected 0 to {self.layers - 1} (this model has {self.layers}), got {reprlib.repr(layer)}"
-            )
-        return index
+        return integer("layer", layer, least=0, most=self.layers - 1)
 
     def receptive_field(self, layer: int) -> tuple[int, int]:
         """Returns how many tokens before and after its own position a location of `layer` sees."""
@@ -141,19 +119,10 @@ def _expect(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _integer(value: object) -> int | None:
-    """Returns Python's and NumPy's integers as Python's; None for all else, True and False included."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:  # an array or a tensor that is no integer
-        return None
-
-
-def _positive_integer(value: object) -> int | None:
-    number = _integer(value)
-    return number if number is not None and number > 0 else None
+def _one_per_layer(name: str, values: object) -> tuple[int, ...]:
+    if not isinstance(values, tuple) or not values:
+        raise ValueError(f"{name}: expected one positive integer per layer, got {got(values)}")
+    return tuple(integer(name, value, least=1) for value in values)
 
 
 def _is_utf8(text: str) -> bool:

@@ -448,13 +448,13 @@ DAMAGE = {
         "not a vocabulary .not UTF-8 from byte 12",
     ),
     "huge channels": (change_config(channels=[10**12, 5]), "has shape .* expected .*1000000000000"),
-    "huge length": (change_config(length=10**12), "length: expected at most 1000000, got 1000000000000"),
-    "endless length": (change_config(length=10**4000), "length: expected at most 1000000"),
+    "huge length": (change_config(length=10**12), "length: expected 1 to 1000000, got 1000000000000"),
+    "endless length": (change_config(length=10**4000), "length: expected 1 to 1000000"),
     "lone surrogate": (change_config(classes=["a", "\ud800"]), "classes: .* holds a lone surrogate"),
     "no JSON": (rewrite("config.json", "{"), "not a model configuration"),
     "JSON list": (rewrite("config.json", "[]"), "not a model configuration"),
     "unknown field": (change_config(colour="red"), "not a model configuration .*colour"),
-    "bad field": (change_config(length=-1), "length: expected a positive integer"),
+    "bad field": (change_config(length=-1), "length: expected 1 to 1000000, got -1"),
 }
 
 
