@@ -26,6 +26,7 @@ FILES = {
     "saliency": "saliency",
     "cosine_topk": "topk",
     "interpret": "interpret",
+    "latency": "latency",
     "training": "training",
     "scaling": "scaling",
 }
