@@ -9,7 +9,7 @@ export PYTORCH_NO_CUDA_MEMORY_CACHING=1 FASTINTERP_EXAMPLES=3
 check() {
   echo "== $*"
   "$sanitizer" --error-exitcode 1 "$@" \
-    python3 -m pytest --quiet -p no:cacheprovider tests -m cuda -k "agrees_with_the_reference or tie"
+    python3 -m pytest --quiet -p no:cacheprovider tests/kernels -m cuda -k "agrees_with_the_reference or tie"
 }
 check --tool memcheck --kernel-name kernel_substring=fastinterp
 check --tool racecheck --kernel-name kernel_substring=fastinterp

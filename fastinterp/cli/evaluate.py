@@ -10,9 +10,8 @@ import click
 
 from fastinterp.cli.interpret import to_json
 from fastinterp.cli.options import data_options, device_option, interpretation_arguments, interpretation_options
-from fastinterp.data.corpora import NAMED_CORPORA, load_corpus
+from fastinterp.data.corpora import NAMED_CORPORA, load_corpus, load_table
 from fastinterp.data.splits import TextDataset, split
-from fastinterp.data.tables import read_table
 from fastinterp.display.console import print_evaluation
 from fastinterp.display.progress import ProgressReport
 from fastinterp.display.screen import Screen
@@ -80,7 +79,7 @@ def _texts_to_measure(
         if corpus.test.classes != classes:
             raise ValueError(f"data: expected the model's classes {classes}, got {corpus.test.classes}")
         return corpus.test, f"the test part of {data}, {len(corpus.test):,} sentences"
-    dataset = read_table(Path(data), text_column, label_column, classes)
+    dataset = load_table(data, text_column, label_column, classes)
     if dataset.fingerprint() == metrics.get("corpus_fingerprint"):
         held_out = split(dataset).test
         return held_out, f"the held-out tenth of the data it was trained on, {len(held_out):,} sentences"

@@ -22,7 +22,7 @@ def command() -> None:
         "fastinterp": fastinterp.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "instruction set": _C.simd,
+        "instruction set": _C.simd(),
         "threads": torch.get_num_threads(),
         "CUDA kernels": ", ".join(_C.cuda_archs) if _C.cuda else "not built",
         "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use",

@@ -10,9 +10,7 @@ import click
 
 from fastinterp.cli.options import data_options, device_option
 from fastinterp.cli.workflow import CORPUS_VECTORS, train_on_corpus
-from fastinterp.data.corpora import NAMED_CORPORA, load_corpus
-from fastinterp.data.splits import split
-from fastinterp.data.tables import read_table
+from fastinterp.data.corpora import load_corpus
 from fastinterp.data.word_vectors import DEFAULT_VECTORS
 from fastinterp.models.config import ModelConfig
 from fastinterp.models.storage import check_output
@@ -65,14 +63,10 @@ def command(
     check_output(output)
     given = {name: value for name, value in training.items() if value is not None}
     settings = dataclasses.replace(TrainingConfig.preset(preset), **given)
-    if data in NAMED_CORPORA:
-        corpus, fingerprint = load_corpus(data), None
-    else:
-        table = read_table(Path(data), text_column, label_column)
-        corpus, fingerprint = split(table), table.fingerprint()
+    corpus = load_corpus(data, text_column, label_column)
     shape = ModelConfig.preset(preset, corpus.train.classes)
     widths = shape.channels if channels is None else channels
     kernels = (5,) * len(widths) if kernel_sizes is None else kernel_sizes
     frame = shape.length if length is None else length
     shape = dataclasses.replace(shape, length=frame, channels=widths, kernel_sizes=kernels)
-    train_on_corpus(corpus, data, shape, settings, vectors, output, device, fingerprint)
+    train_on_corpus(corpus, data, shape, settings, vectors, output, device)

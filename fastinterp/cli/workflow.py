@@ -57,7 +57,6 @@ def train_on_corpus(
     vectors: str,
     output: Path,
     device: str = "cpu",
-    fingerprint: str | None = None,
 ) -> ConvTextModel:
     """Returns a model trained on `corpus`, saved into `output` with its metrics; shows progress on standard error.
 
@@ -72,7 +71,6 @@ def train_on_corpus(
         vectors: a source of word vectors, or "corpus".
         output: folder of the model.
         device: where to train.
-        fingerprint: of the user's table, kept in the metrics, by which `evaluate` knows it again.
 
     Raises:
         ValueError: there is no such device.
@@ -89,7 +87,7 @@ def train_on_corpus(
         vocabulary = Vocabulary.build(tokens)
         source, origin = choose_vectors(vectors, tokens, config.seed, progress)
         for note in source.notes:
-            progress.screen.say(note)
+            progress.screen.say(f"Word vectors: {note}")
         embedding = embed_vocabulary(vocabulary, source, config.seed)
         progress.screen.say(
             f"{len(corpus.train):,} texts to train, {len(corpus.test):,} held out; {len(vocabulary):,} words, "
@@ -114,7 +112,7 @@ def train_on_corpus(
         progress.show("Measuring the test accuracy")
         metrics = {
             "corpus": name,
-            "corpus_fingerprint": fingerprint,
+            "corpus_fingerprint": corpus.fingerprint,
             "test_accuracy": accuracy(model, corpus.test),
             "best_epoch": result.best_epoch,
             "training_losses": result.losses,

@@ -6,7 +6,8 @@ import io
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fastinterp.data.downloads import (
@@ -68,16 +69,34 @@ def load_corpus(source: str | Path, text_column: str = "text", label_column: str
     named = NAMED_CORPORA.get(str(source))
     if named is not None:
         return named()
+    dataset = load_table(source, text_column, label_column)
+    try:
+        return replace(split(dataset), fingerprint=dataset.fingerprint())
+    except DataError as error:
+        raise DataError(f"data: {shown(Path(source))}: {str(error).removeprefix('dataset: ')}") from error
+
+
+def load_table(
+    source: str | Path, text_column: str = "text", label_column: str = "label", classes: Sequence[str] | None = None
+) -> TextDataset:
+    """Returns every row of the user's own table.
+
+    Args:
+        source: a .csv, .tsv or .jsonl file.
+        text_column: column, or JSON key, of the text.
+        label_column: column, or JSON key, of the label.
+        classes: as `read_table`.
+
+    Raises:
+        ValueError: both columns have the same name.
+        DataError: neither a file of those kinds nor the name of a corpus, or a file that cannot be understood.
+    """
     path = Path(source)
     if path.suffix.lower() not in READERS:
         raise DataError(
             f"data: expected one of {', '.join(NAMED_CORPORA)} or a .csv, .tsv or .jsonl file, got {shown(path)}"
         )
-    dataset = read_table(path, text_column, label_column)
-    try:
-        return split(dataset)
-    except DataError as error:
-        raise DataError(f"data: {shown(path)}: {str(error).removeprefix('dataset: ')}") from error
+    return read_table(path, text_column, label_column, classes)
 
 
 def _locate(name: str, filename: str) -> Path | None:
@@ -165,7 +184,8 @@ def load_ag_news() -> Corpus:
         if not texts:
             raise DataError(f"ag_news: {shown(path)} holds no texts")
         parts.append(TextDataset(tuple(texts), tuple(labels), ("World", "Sports", "Business", "Sci/Tech")))
-    return Corpus(*parts)
+    train, test = parts
+    return Corpus(train, test)
 
 
 def load_snippets() -> Corpus:

@@ -65,10 +65,17 @@ class TextDataset:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set cut into a part to learn from and a part held out."""
+    """A data set cut into a part to learn from and a part held out.
+
+    Attributes:
+        train: the part to learn from.
+        test: the part held out.
+        fingerprint: of the whole table that both were cut from; None for a corpus that has a name.
+    """
 
     train: TextDataset
     test: TextDataset
+    fingerprint: str | None = None
 
 
 def quoted(value: str, limit: int = 40, spell: Callable[[str], str] = repr) -> str:

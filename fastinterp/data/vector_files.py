@@ -27,9 +27,11 @@ MAX_ROW_BYTES = 1 << 20
 SAMPLE_LINES = 1000
 
 _BOM = b"\xef\xbb\xbf"
-_NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(rb"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
 _NUMBER_BYTES = b"0123456789+-.eE "
-_BLANKS = re.compile(rb"[ \t]+")
+# One field and the separator before it, of a line that is read backwards: only as much as is asked for is looked at.
+_FIELD = re.compile(rb"([^ \t]+)[ \t]+")
+_TABBED_FIELD = re.compile(rb"([^\t]+)\t+")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 # Numbers in a binary file are smaller, or they are not numbers: four letters read as one give 1e20 or more.
 _MAX_BINARY = 1e18
@@ -146,7 +148,7 @@ def _dimension(sample: bytes) -> int:
     """Returns how many numbers end most of the first lines; of equally frequent counts, the one that comes first."""
     lines = sample.split(b"\n")
     whole = lines if len(sample) < MAX_ROW_BYTES - len(_BOM) else lines[:-1] or lines
-    counts = Counter(_count_numbers(_BLANKS.split(_stripped(line))) for line in whole[:SAMPLE_LINES] if line.strip())
+    counts = Counter(len(_last_numbers(_stripped(line), len(line))[1]) for line in whole[:SAMPLE_LINES] if line.strip())
     return max(1, counts.most_common(1)[0][0]) if counts else 1
 
 
@@ -253,23 +255,32 @@ def _split_row(row: bytes, dimension: int) -> tuple[bytes, list[bytes]]:
     The last `dimension` fields are the numbers, all before them is the word, spaces included. One number more before
     them is refused rather than taken for a part of the word, unless tabs make clear where the word ends.
     """
-    separator = _TAB if row.count(b"\t") >= dimension else _BLANKS
-    fields = separator.split(row)
-    count = _count_numbers(fields)
-    word = row if not count else row[: list(separator.finditer(row))[-count].start()]
-    if count != dimension:
-        raise ValueError(f"expected a word and {plural(dimension, 'number')}, got {count:,} after {_shown(word)}")
+    tabbed = row.count(b"\t") >= dimension
+    word, numbers = _last_numbers(row, dimension + 1, tabbed)
+    if len(numbers) != dimension:
+        raise ValueError(
+            f"expected a word and {plural(dimension, 'number')}, got {len(numbers):,} after {_shown(word)}"
+        )
     if b"\r" in word:
         raise ValueError(f"expected lines that end in a line feed, got a carriage return in {_shown(word)}")
-    return word.strip(b" \t"), fields[-dimension:]
+    return word.strip(b" \t"), numbers
 
 
-def _count_numbers(fields: list[bytes]) -> int:
-    """Returns how many fields at the end are numbers; the first is the word, whatever it looks like."""
-    count = 0
-    while count < len(fields) - 1 and _NUMBER.fullmatch(fields[-1 - count]):
-        count += 1
-    return count
+def _last_numbers(row: bytes, most: int, tabbed: bool = False) -> tuple[bytes, list[bytes]]:
+    """Returns what stands before the numbers that end a line, and the numbers, `most` at most.
+
+    The first field is the word, whatever it looks like. Takes time in proportion to the line, whatever is in it.
+    """
+    field = _TABBED_FIELD if tabbed else _FIELD
+    backwards, place = row[::-1], 0
+    numbers: list[bytes] = []
+    while len(numbers) < most and (match := field.match(backwards, place)):
+        number = match[1][::-1].strip(b" ")
+        if not _NUMBER.fullmatch(number):
+            break
+        numbers.append(number)
+        place = match.end()
+    return row[: len(row) - place], numbers[::-1]
 
 
 def _shown(word: bytes) -> str:

@@ -201,7 +201,7 @@ class ConvTextModel(nn.Module):
         """Returns what is computed once for the weights, after `check_weights`.
 
         It is computed again when a weight has changed. Changes are noticed by torch's version of each tensor, which
-        writing through `.data` does not count up.
+        writing through `.data` does not count up; the padding row is looked at every time.
 
         Raises:
             ValueError: as `check_weights`.
@@ -213,16 +213,15 @@ class ConvTextModel(nn.Module):
             norms[: len(SPECIAL_WORDS)] = 0
             inverse = torch.where(norms > 0, 1 / norms, 0).to(torch.float32)
             self._prepared = (state, PreparedWeights(inverse, int((inverse > 0).sum())))
+        else:
+            self._check_padding()
         return self._prepared[1]
 
-    def check_weights(self, ids: Tensor | None = None) -> None:
+    def check_weights(self) -> None:
         """Checks that what the model computes is what would be explained, and could be saved and loaded.
 
         That is: all weights are float32, finite and of the configuration's shapes, the vector of the padding is zero,
         and the activation is the configuration's. Looks at every weight once.
-
-        Args:
-            ids: int64 token ids where the vectors of no other tokens matter; all do by default.
 
         Raises:
             ValueError: the message says what is not so.
@@ -243,9 +242,12 @@ class ConvTextModel(nn.Module):
                 f"{self.config.activation}"
             )
         for name, tensor in state.items():
-            if not _is_finite(tensor if name != "embedding.weight" or ids is None else tensor[ids.unique()]):
+            if not _is_finite(tensor):
                 raise ValueError(f"model: {name} holds NaN or infinite values")
-        if state["embedding.weight"][PAD].any():
+        self._check_padding()
+
+    def _check_padding(self) -> None:
+        if self.word_vectors[PAD].any():
             raise ValueError(f"model: expected zeros in row {PAD} of embedding.weight, the vector of the padding")
 
 

@@ -39,7 +39,7 @@ def _lock(folder: Path, deadline: float) -> int | None:
         while not _try_lock(descriptor):
             if time.monotonic() > deadline:
                 raise BlockingIOError(errno.EWOULDBLOCK, f"another process has been writing for {LOCK_SECONDS:.0f} s")
-            time.sleep(0.01)
+            time.sleep(0.002)
         if os.path.samestat(os.stat(folder), os.fstat(descriptor)):
             return descriptor
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from commands import FAST, PROGRAM, SMALL, error_line, run, run_process
 from conftest import small_model
 
 from fastinterp import load_model, save
+from fastinterp.models.storage import load_metrics
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_train_interpret_and_evaluate_as_real_processes(table: Path, tmp_path: P
     )
     assert trained.returncode == 0, trained.stderr
     assert "Test accuracy" in trained.stderr
-    metrics = json.loads((tmp_path / "trained" / "metrics.json").read_text())
+    metrics = load_metrics(output)
     assert metrics["corpus"] == str(table)
     assert metrics["vectors"] == "corpus"
     assert len(metrics["training_losses"]) >= metrics["best_epoch"] >= 1
@@ -119,7 +120,7 @@ def bad_calls(tmp_path: Path, saved: str, table: Path) -> dict[str, tuple[list[s
             ["train", str(table), "--output", str(tmp_path / "file" / "m")],
             "output: .* cannot be written",
         ),
-        "classes": (["evaluate", saved, str(tmp_path / "other.csv")], "expected the model's classes"),
+        "classes": (["evaluate", saved, str(tmp_path / "other.csv")], "the label 'a' is none of the classes"),
     }
 
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fastinterp import DataError, load_corpus
-from fastinterp.data.splits import TextDataset, folds, split
+from fastinterp.data.splits import TextDataset, folds, quoted, split
 from fastinterp.data.tables import csv_records, read_table, shown
 
 LONGEST_ERROR = 300
@@ -281,6 +281,12 @@ def test_a_long_or_odd_path_is_shown_on_one_line_with_the_name_of_the_file():
     assert long.endswith("/t.csv")
 
 
+@pytest.mark.parametrize("value", ["\U000e0041" * 40, "\U000e0041" * 9, "x" * 41, "'" * 500, "'\"" * 40])
+def test_a_value_is_cut_to_its_limit_as_it_is_shown(value: str):
+    assert len(quoted(value)) <= 40
+    assert quoted(value)[-4:-1] == "..."
+
+
 # ---- files that are not there ----
 
 
@@ -362,6 +368,12 @@ def test_what_cannot_be_split_is_said_in_our_words(labels: list[int], message: s
     dataset = TextDataset(("x",) * len(labels), tuple(labels), ("pos", "neg", "neu"))
     with pytest.raises(DataError, match=re.escape(message)):
         split(dataset)
+
+
+def test_both_sides_of_a_split_have_room_for_every_class():
+    dataset = TextDataset(("x",) * 12, (0, 1, 2) * 4, ("pos", "neg", "neu"))
+    with pytest.raises(DataError, match="of 11 held out and 1 others, both must be at least as many"):
+        split(dataset, 0.9)
 
 
 def test_what_cannot_be_split_names_the_file(tmp_path: Path):

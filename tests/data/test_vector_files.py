@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -286,6 +288,26 @@ def test_a_truncated_or_damaged_compressed_file_is_refused(
     pack: Callable[[bytes], bytes], damage: Callable[[bytes], bytes]
 ):
     assert "is malformed or cannot be read" in refusal(damage(pack(GLOVE.encode() * 30)), "vectors.txt.gz")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"a" + b" " * 900_000 + b"b\t1\t2",
+        b"a" + b"\t" * 900_000 + b"b 1 2",
+        b"\t" * 900_000 + b"b\t1\t2",
+        b"a " + b"1" * 900_000 + b"x 2",
+        b"a " + b"1e" * 400_000 + b" 2",
+        b"a" + b" 1" * 400_000,
+        b"a" + b"\t1" * 400_000 + b" x",
+    ],
+)
+def test_a_long_line_takes_time_in_proportion(line: bytes, tmp_path: Path):
+    (tmp_path / "v").write_bytes(b"b 1 2\nc 3 4\nd 5 6\n" + line + b"\n")
+    start = time.process_time()
+    with contextlib.suppress(DataError):
+        load_vectors(tmp_path / "v")
+    assert time.process_time() - start < 20  # seconds it takes at worst; with time in its square, hours
 
 
 def test_a_zip_of_text_names_what_it_holds():

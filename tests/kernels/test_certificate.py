@@ -53,7 +53,9 @@ def directions_of(kind: str, steps: int, width: int, generator: torch.Generator)
         directions = base.repeat(steps, 1)
         directions[8:] += 2e-4 * aside
         return directions, rates, 1e-3
-    if kind == "rounding":  # every step is a little more than half a unit in the last place of X, and stores a whole one
+    if (
+        kind == "rounding"
+    ):  # every step is a little more than half a unit in the last place of X, and stores a whole one
         return torch.ones(steps, width), torch.full((steps,), 0.52 * 2**-23), 1.0
     assert kind == "still"  # X stays where it is, and what was measured must be right
     return noise, torch.full((steps,), 1e-12), 1.0
@@ -156,7 +158,9 @@ def test_no_gate_of_a_stack_changes_before_its_proof_expires(
     places = torch.zeros(steps + 1, rows, width)
     proven = torch.zeros(steps + 1, units, dtype=torch.bool)
     believed = torch.zeros(steps + 1, units, dtype=torch.bool)
-    norms = (ctypes.c_double * 2)(*(float(torch.linalg.matrix_norm(w.flatten(1).double(), 2)) * 1.000001 for w in weights))
+    norms = (ctypes.c_double * 2)(
+        *(float(torch.linalg.matrix_norm(w.flatten(1).double(), 2)) * 1.000001 for w in weights)
+    )
     library.descend(
         ctypes.c_int64(width),
         (ctypes.c_int64 * 2)(*channels),

@@ -1,0 +1,182 @@
+"""fastinterp train and evaluate on tables that people have, good and bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import FAST, FASTEST, PROGRAM, SMALL, error_line, run, run_process
+
+from fastinterp import load_model
+from fastinterp.models.storage import load_metrics
+
+QUICK = [*SMALL, "--epochs", "1"]
+
+
+def three_classes(path: Path, rows: int = 60) -> Path:
+    words = {"good": "pos", "bad": "neg", "plain": "neu"}
+    lines = [f"a {word} film number x{i % 7},{label}" for i in range(rows // 3) for word, label in words.items()]
+    path.write_text("text,label\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_evaluate_measures_the_held_out_tenth_of_the_training_data_and_every_row_of_other_data(tmp_path: Path):
+    table = three_classes(tmp_path / "three.csv")
+    assert run("train", str(table), "--output", str(tmp_path / "m"), *QUICK).exit_code == 0
+    same = json.loads(run("evaluate", str(tmp_path / "m"), str(table), *FASTEST, "--json").stdout)
+    assert same["sentences"] == 6
+    assert "held-out tenth" in same["measured_on"]
+    assert same["accuracy"] == load_metrics(tmp_path / "m")["test_accuracy"]
+
+    copy = shutil.copy(table, tmp_path / "renamed.csv")
+    assert json.loads(run("evaluate", str(tmp_path / "m"), str(copy), *FASTEST, "--json").stdout)["sentences"] == 6
+
+    two = tmp_path / "two.csv"
+    two.write_text("".join(line for line in table.open() if not line.endswith(",neu\n")))
+    other = json.loads(run("evaluate", str(tmp_path / "m"), str(two), *FASTEST, "--json").stdout)
+    assert other["sentences"] == other["explained"] == 40
+    assert other["measured_on"] == f"every row of {two}, 40 sentences"
+    shown = run("evaluate", str(tmp_path / "m"), str(two), *FASTEST).stdout
+    assert "every row of" in shown
+
+
+def test_evaluate_refuses_a_label_that_the_model_does_not_have(tmp_path: Path):
+    table = three_classes(tmp_path / "three.csv")
+    run("train", str(table), "--output", str(tmp_path / "m"), *QUICK)
+    (tmp_path / "other.csv").write_text("text,label\na film,pos\na plot,superb\n")
+    line = error_line(run("evaluate", str(tmp_path / "m"), str(tmp_path / "other.csv"), *FASTEST))
+    assert "other.csv, line 3" in line
+    assert "'superb'" in line
+
+
+def test_a_rate_that_cannot_be_measured_is_null_in_json(tmp_path: Path):
+    table = three_classes(tmp_path / "three.csv")
+    run("train", str(table), "--output", str(tmp_path / "m"), *QUICK)
+    (tmp_path / "chinese.csv").write_text("text,label\n\u7535\u5f71,pos\n\u5f88\u597d,neg\n", encoding="utf-8")
+    result = run("evaluate", str(tmp_path / "m"), str(tmp_path / "chinese.csv"), *FASTEST, "--json")
+    measured = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert measured["matching_rate"] is None
+    assert measured["sentences"] == 2
+    shown = run("evaluate", str(tmp_path / "m"), str(tmp_path / "chinese.csv"), *FASTEST)
+    assert "no sentence with a token" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "texts", [("\u7535\u5f71", "\u5f88\u597d"), ("\U0001f621", "\U0001f600\U0001f44d"), ("...", "-")]
+)
+def test_texts_without_tokens_are_refused_before_training(tmp_path: Path, texts: tuple[str, str]):
+    rows = [f"{texts[0]},neg\n{texts[1]},pos\n"] * 30
+    (tmp_path / "table.csv").write_text("text,label\n" + "".join(rows), encoding="utf-8")
+    line = error_line(run("train", str(tmp_path / "table.csv"), "--output", str(tmp_path / "m"), *QUICK))
+    assert "texts to train have no token" in line
+    assert not (tmp_path / "m").exists()
+
+
+def test_some_texts_without_tokens_are_said(tmp_path: Path):
+    table = three_classes(tmp_path / "three.csv")
+    table.write_text(table.read_text() + "...,pos\n...,neg\n...,neu\n")
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *QUICK)
+    assert result.exit_code == 0
+    assert "texts to train have no token, such as '...'" in result.stderr
+
+
+def test_training_that_diverges_is_one_line_and_saves_nothing(tmp_path: Path):
+    table = three_classes(tmp_path / "three.csv")
+    arguments = ["--output", str(tmp_path / "m"), *SMALL, "--epochs", "3", "--learning-rate", "1e30"]
+    line = error_line(run("train", str(table), *arguments))
+    assert "training: the loss became" in line
+    assert "learning_rate below 1e+30" in line
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--epochs", "0", "epochs: expected at least 1, got 0"),
+        ("--length", "0", "length: expected"),
+        ("--patience", "0", "patience: expected at least 1, got 0"),
+        ("--batch-size", "0", "batch_size: expected at least 1, got 0"),
+        ("--learning-rate", "0", "learning_rate: expected more than 0, got 0"),
+        ("--learning-rate", "nan", "learning_rate: expected a finite number, got nan"),
+        ("--channels", "", "channels: expected integers separated by commas, got ''"),
+        ("--channels", "0", "channels: expected"),
+        ("--kernel-sizes", "3,", "kernel_sizes: expected integers separated by commas"),
+        ("--seed", "-1", "seed: expected 0 to"),
+    ],
+)
+def test_an_option_is_checked_as_it_was_given(tmp_path: Path, option: str, value: str, message: str):
+    table = three_classes(tmp_path / "three.csv")
+    small = [part for part in SMALL if option != "--length" or part not in ("--length", "8")]
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *small, option, value)
+    assert message in error_line(result)
+    assert not (tmp_path / "m").exists()
+
+
+def test_paths_and_labels_are_printed_as_they_are(tmp_path: Path):
+    rows = "".join(f"the plot was great {i},[red]\nthe plot was dull {i},:bomb:\n" for i in range(20))
+    (tmp_path / "table.csv").write_text("text,label\n" + rows)
+    folder = tmp_path / "run[v2]" / "x[" / "m:smile:"
+    result = run("train", str(tmp_path / "table.csv"), "--output", str(folder), *QUICK)
+    assert result.exit_code == 0, result.output
+    assert f"model in {folder}" in result.stderr.replace("\n", "")
+    shown = run("interpret", str(folder), *FASTEST, "the plot was great").stdout
+    assert "[red] with probability" in shown or ":bomb: with probability" in shown
+    missing = error_line(run("train", str(tmp_path / "table.csv"), "--output", "o", "--vectors", "[/a].txt"))
+    assert "[/a].txt" in missing
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may read everything, and setpriv is missing"
+)
+@pytest.mark.parametrize("what", ["data", "model", "output", "data folder"])
+def test_a_folder_without_permission_is_one_line(tmp_path: Path, what: str):
+    table = three_classes(tmp_path / "three.csv")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    shutil.copy(table, locked / "three.csv")
+    commands = {
+        "data": ["train", str(locked / "three.csv"), "--output", str(tmp_path / "m"), *QUICK],
+        "model": ["interpret", str(locked / "m"), "x"],
+        "output": ["train", str(table), "--output", str(locked / "m"), *QUICK],
+        "data folder": ["train", "mr", "--output", str(tmp_path / "m"), *QUICK],
+    }
+    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    locked.chmod(0)
+    try:
+        finished = subprocess.run(
+            [*unprivileged, PROGRAM, *commands[what]],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "FASTINTERP_DATA_DIR": str(locked), "FASTINTERP_CACHE_DIR": str(tmp_path / "cache")},
+        )
+    finally:
+        locked.chmod(0o700)
+    assert "Permission denied" in error_line(finished)
+
+
+@pytest.mark.parametrize("what", ["data", "model", "output", "vectors"])
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path, what: str):
+    table, long = three_classes(tmp_path / "three.csv"), "a" * 300
+    commands = {
+        "data": ["train", f"{long}.csv", "--output", str(tmp_path / "m"), *QUICK],
+        "model": ["interpret", long, "x"],
+        "output": ["train", str(table), "--output", str(tmp_path / long), *QUICK],
+        "vectors": ["train", str(table), "--output", str(tmp_path / "m"), *QUICK, "--vectors", f"{long}.txt"],
+    }
+    assert error_line(run(*commands[what]))
+
+
+def test_a_model_trained_on_thousands_of_rows_explains_them_all(tmp_path: Path):
+    table = three_classes(tmp_path / "three.csv", rows=3000)
+    assert run_process("train", str(table), "--output", str(tmp_path / "m"), *QUICK).returncode == 0
+    evaluated = run_process("evaluate", str(tmp_path / "m"), str(table), *FAST, "--json")
+    assert json.loads(evaluated.stdout)["sentences"] == 300
+    texts = [line.rsplit(",", 1)[0] for line in table.read_text().splitlines()[1:]]
+    explained = run_process("interpret", str(tmp_path / "m"), "--json", *FASTEST, given="\n".join(texts))
+    assert [json.loads(line)["text"] for line in explained.stdout.splitlines()] == texts
+    assert load_model(tmp_path / "m").classes == ("neg", "neu", "pos")
