@@ -18,9 +18,10 @@ from fastinterp.data.downloads import (
     fetch,
     fetch_distribution,
 )
-from fastinterp.data.splits import Corpus, TextDataset, quoted, split
-from fastinterp.data.tables import READERS, csv_records, read_table, shown
+from fastinterp.data.splits import Corpus, TextDataset, split
+from fastinterp.data.tables import READERS, csv_records, read_table
 from fastinterp.errors import DataError
+from fastinterp.messages import quoted, shown_path
 
 MR_ARCHIVE = RemoteFile(
     "https://www.cs.cornell.edu/people/pabo/movie-review-data/rt-polaritydata.tar.gz",
@@ -73,7 +74,7 @@ def load_corpus(source: str | Path, text_column: str = "text", label_column: str
     try:
         return replace(split(dataset), fingerprint=dataset.fingerprint())
     except DataError as error:
-        raise DataError(f"data: {shown(Path(source))}: {str(error).removeprefix('dataset: ')}") from error
+        raise DataError(f"data: {shown_path(Path(source))}: {str(error).removeprefix('dataset: ')}") from error
 
 
 def load_table(
@@ -94,7 +95,7 @@ def load_table(
     path = Path(source)
     if path.suffix.lower() not in READERS:
         raise DataError(
-            f"data: expected one of {', '.join(NAMED_CORPORA)} or a .csv, .tsv or .jsonl file, got {shown(path)}"
+            f"data: expected one of {', '.join(NAMED_CORPORA)} or a .csv, .tsv or .jsonl file, got {shown_path(path)}"
         )
     return read_table(path, text_column, label_column, classes)
 
@@ -109,7 +110,7 @@ def _locate(name: str, filename: str) -> Path | None:
             if path.is_file():
                 return path
         except OSError as error:
-            raise DataError(f"{name}: {shown(path)} cannot be read ({error.strerror})") from error
+            raise DataError(f"{name}: {shown_path(path)} cannot be read ({error.strerror})") from error
     return None
 
 
@@ -129,17 +130,17 @@ def _lines(content: bytes) -> list[str]:
 def _malformed(name: str, archive: Path, error: Exception) -> DataError:
     # tarfile tells on several lines what it tried.
     reason = " ".join(str(error).split())
-    return DataError(f"{name}: {shown(archive)} is malformed ({reason[:100]}); delete it and try again")
+    return DataError(f"{name}: {shown_path(archive)} is malformed ({reason[:100]}); delete it and try again")
 
 
 def _sentences(path: Path, content: bytes) -> list[str]:
     """The sentences of a file of MR, one a line."""
     if b"\0" in content:
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
-        raise DataError(f"mr: {shown(path)}, line {line}: expected text, got a NUL")
+        raise DataError(f"mr: {shown_path(path)}, line {line}: expected text, got a NUL")
     sentences = _lines(content)
     if not sentences:
-        raise DataError(f"mr: {shown(path)} holds no sentences")
+        raise DataError(f"mr: {shown_path(path)} holds no sentences")
     return sentences
 
 
@@ -152,7 +153,7 @@ def load_mr() -> Corpus:
             try:
                 sides.append(_sentences(path, path.read_bytes()))
             except OSError as error:
-                raise DataError(f"mr: {shown(path)} cannot be read ({error.strerror})") from error
+                raise DataError(f"mr: {shown_path(path)} cannot be read ({error.strerror})") from error
             continue
         archive = fetch(MR_ARCHIVE, cache_folder() / "mr" / "rt-polaritydata.tar.gz")
         try:
@@ -176,13 +177,13 @@ def load_ag_news() -> Corpus:
             # The official files have title and description in two columns, copies of them often in one.
             if len(row) not in (2, 3) or row[0] not in {"1", "2", "3", "4"}:
                 raise DataError(
-                    f"ag_news: {shown(path)}, line {line}: expected a class 1 to 4 and one or two texts, "
+                    f"ag_news: {shown_path(path)}, line {line}: expected a class 1 to 4 and one or two texts, "
                     f"got {len(row)} columns that begin with {quoted(row[0])}"
                 )
             labels.append(int(row[0]) - 1)
             texts.append(" ".join(row[1:]))
         if not texts:
-            raise DataError(f"ag_news: {shown(path)} holds no texts")
+            raise DataError(f"ag_news: {shown_path(path)} holds no texts")
         parts.append(TextDataset(tuple(texts), tuple(labels), ("World", "Sports", "Business", "Sci/Tech")))
     train, test = parts
     return Corpus(train, test)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from fastinterp.errors import DataError
+from fastinterp.messages import quoted
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,6 @@ class Corpus:
     train: TextDataset
     test: TextDataset
     fingerprint: str | None = None
-
-
-def quoted(value: str, limit: int = 40, spell: Callable[[str], str] = repr) -> str:
-    """Returns `value` in quotes, on one line and cut to `limit` characters; `spell` is `repr` or `ascii`."""
-    whole = spell(value[:limit])
-    return whole if len(value) <= limit and len(whole) <= limit else whole[: limit - 4] + "..." + whole[0]
 
 
 def split(dataset: TextDataset, share: float = 0.1, seed: int = 0) -> Corpus:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastinterp.data.splits import TextDataset, quoted
+from fastinterp.data.splits import TextDataset
 from fastinterp.errors import DataError
+from fastinterp.messages import quoted, shown_path
 
 # What programs write where a label is missing. "None" and "N/A" are not here: they are names of classes in earnest.
 _MISSING = frozenset({"nan", "null", "<na>", "#n/a"})
@@ -29,12 +30,6 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 # The csv module has one limit for all readers of the process and none of a reader's own.
 _field_limit = threading.Lock()
 _LONGEST_FIELD = 2**31 - 1
-
-
-def shown(path: Path, limit: int = 80) -> str:
-    """Returns `path` on one line; of a long one the end, where the file's name is."""
-    text = str(path) if str(path).isprintable() else repr(str(path))
-    return text if len(text) <= limit else "..." + text[3 - limit :]
 
 
 def read_table(path: Path, text_column: str, label_column: str, classes: Sequence[str] | None = None) -> TextDataset:
@@ -60,7 +55,7 @@ def read_table(path: Path, text_column: str, label_column: str, classes: Sequenc
         raise ValueError(f"label_column: expected another column than text_column, got {quoted(label_column)} for both")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"data: expected a .csv, .tsv or .jsonl file, got {shown(path)}")
+        raise DataError(f"data: expected a .csv, .tsv or .jsonl file, got {shown_path(path)}")
     texts: list[str] = []
     labels: list[int] = []
     # Numbers of the labels seen so far, and their spellings by what can be seen of them.
@@ -73,17 +68,17 @@ def read_table(path: Path, text_column: str, label_column: str, classes: Sequenc
             if problem is not None:
                 if classes is None:
                     _refuse_exchanged(path, numbers, len(texts))
-                raise DataError(f"data: {shown(path)}, line {line}: {problem}")
+                raise DataError(f"data: {shown_path(path)}, line {line}: {problem}")
             number = numbers[label] = len(numbers) if classes is None else classes.index(label)
         texts.append(text)
         labels.append(number)
     if not texts:
-        raise DataError(f"data: {shown(path)} holds no texts")
+        raise DataError(f"data: {shown_path(path)} holds no texts")
     if classes is not None:
         return TextDataset(tuple(texts), tuple(labels), tuple(classes))
     _refuse_exchanged(path, numbers, len(texts))
     if len(numbers) == 1:
-        raise DataError(f"data: {shown(path)}: every label is {quoted(label)}; at least 2 classes are needed")
+        raise DataError(f"data: {shown_path(path)}: every label is {quoted(label)}; at least 2 classes are needed")
     names = tuple(sorted(numbers))
     ranks = {numbers[name]: rank for rank, name in enumerate(names)}
     return TextDataset(tuple(texts), tuple(ranks[number] for number in labels), names)
@@ -123,7 +118,7 @@ def _refuse_exchanged(path: Path, labels: dict[str, int], rows: int) -> None:
     if len(labels) > max(_MANY_LABELS, rows / 2):
         examples = ", ".join(quoted(label, 24) for label in list(labels)[:3])
         raise DataError(
-            f"data: {shown(path)}: {len(labels)} different labels in {rows} rows, such as {examples}; "
+            f"data: {shown_path(path)}: {len(labels)} different labels in {rows} rows, such as {examples}; "
             "are the text column and the label column exchanged?"
         )
 
@@ -151,7 +146,7 @@ def decoded_lines(path: Path) -> Iterator[str]:
             if broken >= 0:
                 line = number + 1 + len(_LONE_RETURN.findall(raw[: broken + 1]))
                 raise DataError(
-                    f"data: {shown(path)}, line {line}: cannot be read as UTF-8 text (byte 0x{raw[broken]:02x}); "
+                    f"data: {shown_path(path)}, line {line}: cannot be read as UTF-8 text (byte 0x{raw[broken]:02x}); "
                     "save the file as UTF-8"
                 )
             if number == 0:
@@ -168,17 +163,17 @@ def _opened(path: Path) -> BinaryIO:
         if stat.S_ISREG(path.stat().st_mode):
             return path.open("rb")
     except OSError as error:
-        raise DataError(f"data: {shown(path)} cannot be read ({error.strerror})") from error
+        raise DataError(f"data: {shown_path(path)} cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise DataError(f"data: {shown(path)} cannot be read (no file has such a name)") from error
-    raise DataError(f"data: {shown(path)} cannot be read (expected a file, got a folder, a pipe or a device)")
+        raise DataError(f"data: {shown_path(path)} cannot be read (no file has such a name)") from error
+    raise DataError(f"data: {shown_path(path)} cannot be read (expected a file, got a folder, a pipe or a device)")
 
 
 def _raw_lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
     try:
         yield from file
     except OSError as error:
-        raise DataError(f"data: {shown(path)} cannot be read ({error.strerror})") from error
+        raise DataError(f"data: {shown_path(path)} cannot be read ({error.strerror})") from error
 
 
 def csv_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -199,7 +194,7 @@ def csv_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
                     csv.field_size_limit(before)
         except csv.Error as error:
             raise DataError(
-                f"data: {shown(path)}, line {start}: in the record that starts here a quote is not closed, or is "
+                f"data: {shown_path(path)}, line {start}: in the record that starts here a quote is not closed, or is "
                 f"followed by more than a separator (noticed in line {rows.line_num}); write a quote in quotes as two"
             ) from error
         if row is None:
@@ -214,18 +209,21 @@ def _read_csv(path: Path, text_column: str, label_column: str, delimiter: str = 
     for column in (text_column, label_column):
         if column not in header:
             raise DataError(
-                f"data: {shown(path)}, line {line}: the header has no column {quoted(column)}; it has {_listed(header)}"
+                f"data: {shown_path(path)}, line {line}: the header has no column {quoted(column)}; "
+                f"it has {_listed(header)}"
             )
     # Columns without a name may be many: a spreadsheet writes one for every empty column.
     unnamed_matter = not (text_column and label_column)
     twice = [name for name, count in Counter(header).items() if count > 1 and (name or unnamed_matter)]
     if twice:
-        raise DataError(f"data: {shown(path)}, line {line}: the header has the column {quoted(twice[0])} twice")
+        raise DataError(f"data: {shown_path(path)}, line {line}: the header has the column {quoted(twice[0])} twice")
     text, label = header.index(text_column), header.index(label_column)
     for line, row in records:
         if len(row) != len(header):
             hint = "; a field that holds the separator stands in quotes" if len(row) > len(header) else ""
-            raise DataError(f"data: {shown(path)}, line {line}: expected {len(header)} columns, got {len(row)}{hint}")
+            raise DataError(
+                f"data: {shown_path(path)}, line {line}: expected {len(header)} columns, got {len(row)}{hint}"
+            )
         yield line, row[text], row[label]
 
 
@@ -250,7 +248,7 @@ def _read_jsonl(path: Path, text_column: str, label_column: str) -> Iterator[tup
     for number, line in enumerate(decoded_lines(path), start=1):
         if not line.strip():
             continue
-        where = f"data: {shown(path)}, line {number}"
+        where = f"data: {shown_path(path)}, line {number}"
         try:
             record = json.loads(line, object_pairs_hook=_object)
         except _GivenTwiceError as error:

@@ -21,6 +21,8 @@ from typing import IO, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastinterp.messages import clip, plural
+
 # No line of text and no vector of a binary file is longer, so that a damaged file cannot fill the memory with one.
 MAX_ROW_BYTES = 1 << 20
 # The first lines, so many at most, say how many numbers follow a word where no header does.
@@ -63,18 +65,6 @@ class RawVectors(NamedTuple):
     rows: dict[str, int]
     matrix: NDArray[Any]
     notes: tuple[str, ...]
-
-
-def clip(text: str, limit: int = 120) -> str:
-    """Returns `text` on one line: control characters escaped, the middle left out beyond `limit` characters."""
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    kept = (limit - 3) // 2
-    return line if len(line) <= limit else f"{line[:kept]}...{line[-kept:]}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Returns the count with its noun: "1 word", "2,000 words"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def repeated_words(count: int) -> tuple[str, ...]:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from fastinterp.data.downloads import Distribution, data_folder, fetch_distribution
 from fastinterp.data.murmur import murmur64
-from fastinterp.data.vector_files import clip, plural, read_array, read_vector_file
+from fastinterp.data.vector_files import read_array, read_vector_file
 from fastinterp.errors import DataError
+from fastinterp.messages import clip, plural
 from fastinterp.text.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
 
 if TYPE_CHECKING:

@@ -133,7 +133,7 @@ def _channel_optima(
     if key not in kept:
         channels, device = len(problems.weights[-1]), model.device
         begin, end = (torch.full((channels,), row, device=device) for row in (first, last))
-        alone = replace(problems, target=torch.eye(channels, device=device), begin=begin, end=end)
+        alone = replace(problems, target=torch.eye(channels, dtype=torch.float32, device=device), begin=begin, end=end)
         kept[key] = _joint(model, layer, alone, torch.arange(channels, device=device), config).inputs
     return kept[key]
 

@@ -181,5 +181,5 @@ def _finite(loss: float, where: str, config: TrainingConfig) -> float:
 
 def drop_words(ids: Tensor, probability: float) -> Tensor:
     """Returns token ids (B, L) with each token, but no padding, made the unknown word with this probability."""
-    dropped = (torch.rand(ids.shape) < probability) & (ids != PAD)
+    dropped = (torch.rand(ids.shape, dtype=torch.float32) < probability) & (ids != PAD)
     return ids.masked_fill(dropped, UNKNOWN)

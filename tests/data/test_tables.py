@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fastinterp import DataError, load_corpus
-from fastinterp.data.splits import TextDataset, folds, quoted, split
-from fastinterp.data.tables import csv_records, read_table, shown
+from fastinterp.data.splits import TextDataset, folds, split
+from fastinterp.data.tables import csv_records, read_table
+from fastinterp.messages import quoted, shown_path
 
 LONGEST_ERROR = 300
 
@@ -273,9 +274,9 @@ def test_errors_stay_short_whatever_the_file_holds(tmp_path: Path, ending: str):
 
 
 def test_a_long_or_odd_path_is_shown_on_one_line_with_the_name_of_the_file():
-    assert shown(Path("a/b.csv")) == "a/b.csv"
-    assert shown(Path("a\nb.csv")) == r"'a\nb.csv'"
-    long = shown(Path("folder/" * 100 + "t.csv"))
+    assert shown_path(Path("a/b.csv")) == "a/b.csv"
+    assert shown_path(Path("a\nb.csv")) == r"'a\nb.csv'"
+    long = shown_path(Path("folder/" * 100 + "t.csv"))
     assert len(long) == 80
     assert long.startswith("...")
     assert long.endswith("/t.csv")
