@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,38 @@ def device(request: pytest.FixtureRequest) -> str:
     if request.param == "cuda":
         require_gpus(1)
     return str(request.param)
+
+
+# On emulated threads no CPU kernel runs, whatever its instruction set.
+CPUS = ("cpu",) if EMULATED else _C.simd_sets
+
+
+@pytest.fixture(scope="module", params=CPUS)
+def cpu(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The CPU, once with every instruction set that it has."""
+    with instruction_set(request.param):
+        yield "cpu"
+
+
+@pytest.fixture(scope="module", params=[*CPUS, pytest.param("cuda", marks=pytest.mark.cuda)])
+def processor(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A device to run operators on: the CPU with every instruction set that it has, then the GPU."""
+    if request.param == "cuda":
+        require_gpus(1)
+        yield "cuda"
+    else:
+        with instruction_set(request.param):
+            yield "cpu"
+
+
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    """Lets CPU operators run with one of `_C.simd_sets`; the old one comes back afterwards."""
+    before = _C.simd()
+    if name in _C.simd_sets:
+        _C.set_simd(name)
+    yield
+    _C.set_simd(before)
 
 
 def require_gpus(count: int) -> None:

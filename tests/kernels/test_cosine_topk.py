@@ -12,8 +12,8 @@ from fastinterp.kernels import ops, reference
 
 
 @given(search_problems())
-def test_cosine_topk_agrees_with_the_reference(device: str, problem: SearchProblem):
-    arguments = [each.to(device) for each in (problem.queries, problem.vocabulary, problem.inverse_norms)]
+def test_cosine_topk_agrees_with_the_reference(processor: str, problem: SearchProblem):
+    arguments = [each.to(processor) for each in (problem.queries, problem.vocabulary, problem.inverse_norms)]
     cosines, indices = (each.cpu() for each in ops.cosine_topk(*arguments, problem.k))
     expected, _ = reference.cosine_topk(
         problem.queries.double(), problem.vocabulary.double(), problem.inverse_norms.double(), problem.k
@@ -32,20 +32,20 @@ def test_cosine_topk_agrees_with_the_reference(device: str, problem: SearchProbl
         assert (values[1:] <= values[:-1]).all()
 
 
-def test_words_with_the_same_vector_tie_to_the_lower_index(device: str):
+def test_words_with_the_same_vector_tie_to_the_lower_index(processor: str):
     vector = torch.randn(300, generator=torch.Generator().manual_seed(0))
-    vocabulary = vector.repeat(1000, 1).to(device)
-    inverse_norms = torch.full((1000,), 1 / float(vector.norm()), device=device)
+    vocabulary = vector.repeat(1000, 1).to(processor)
+    inverse_norms = torch.full((1000,), 1 / float(vector.norm()), device=processor)
     _, indices = ops.cosine_topk(vocabulary[:1], vocabulary, inverse_norms, 64)
     assert indices.tolist() == [list(range(64))]
 
 
 @pytest.mark.parametrize("count", [1, 40])
-def test_words_that_point_where_the_query_points_tie_to_the_lower_index(device: str, count: int):
+def test_words_that_point_where_the_query_points_tie_to_the_lower_index(processor: str, count: int):
     """Rounded cosines differ in their last bit, some past 1; what is returned is in order by cosine, then index."""
     generator = torch.Generator().manual_seed(0)
     vector = torch.randn(300, generator=generator)
-    vocabulary = (vector * (torch.rand(500, 1, generator=generator) + 0.1)).to(device)
+    vocabulary = (vector * (torch.rand(500, 1, generator=generator) + 0.1)).to(processor)
     inverse_norms = 1 / vocabulary.norm(dim=1)
     cosines, indices = ops.cosine_topk(vocabulary[:count].contiguous(), vocabulary, inverse_norms, 64)
     assert (cosines <= 1).all()
@@ -62,17 +62,17 @@ def fixed(device: str, rows: slice) -> tuple[torch.Tensor, ...]:
     return ops.cosine_topk(queries[rows], vocabulary, 1 / vocabulary.norm(dim=1), 5)
 
 
-def test_cosine_topk_does_not_depend_on_the_batch(device: str):
-    assert_batching_changes_nothing(lambda rows: fixed(device, rows))
+def test_cosine_topk_does_not_depend_on_the_batch(processor: str):
+    assert_batching_changes_nothing(lambda rows: fixed(processor, rows))
 
 
-def test_cosine_topk_does_not_depend_on_the_number_of_threads(threads):
-    assert_threads_change_nothing(threads, lambda rows: fixed("cpu", rows))
+def test_cosine_topk_does_not_depend_on_the_number_of_threads(cpu: str, threads):
+    assert_threads_change_nothing(threads, lambda rows: fixed(cpu, rows))
 
 
-def test_cosine_topk_passes_opcheck(device: str):
-    queries, vocabulary = torch.randn(2, 8, device=device), torch.randn(9, 8, device=device)
-    inverse_norms = torch.ones(9, device=device)
+def test_cosine_topk_passes_opcheck(processor: str):
+    queries, vocabulary = torch.randn(2, 8, device=processor), torch.randn(9, 8, device=processor)
+    inverse_norms = torch.ones(9, device=processor)
     check_operator("cosine_topk", queries=queries, vocabulary=vocabulary, inverse_norms=inverse_norms, k=2)
 
 

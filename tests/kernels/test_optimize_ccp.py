@@ -40,8 +40,8 @@ def has_a_maximum(drawn: Drawn, expected: torch.Tensor) -> torch.Tensor:
 
 
 @given(ccp_problems())
-def test_optimize_ccp_agrees_with_the_reference(device: str, drawn: Drawn):
-    optimum, gates, iterations, residual = ccp_results(device, drawn)
+def test_optimize_ccp_agrees_with_the_reference(processor: str, drawn: Drawn):
+    optimum, gates, iterations, residual = ccp_results(processor, drawn)
     problems, config = drawn
     expected, expected_gates = reference.optimize_ccp(problems.double(), config, 1000, 1e-9)
     assert relative_error(optimum, expected, smallest_norm=1e-3) < 1e-4
@@ -51,8 +51,8 @@ def test_optimize_ccp_agrees_with_the_reference(device: str, drawn: Drawn):
 
 
 @given(ccp_problems(), st.integers(1, 6))
-def test_optimize_ccp_stops_where_the_reference_does(device: str, drawn: Drawn, most: int):
-    optimum, _, iterations, _ = ccp_results(device, drawn, most)
+def test_optimize_ccp_stops_where_the_reference_does(processor: str, drawn: Drawn, most: int):
+    optimum, _, iterations, _ = ccp_results(processor, drawn, most)
     problems, config = drawn
     expected, _ = reference.optimize_ccp(problems.double(), config, most, 1e-9)
     decided = has_a_maximum(drawn, expected)
@@ -72,14 +72,14 @@ def test_ccp_never_lowers_the_objective(drawn: Drawn):
 
 
 @given(ccp_problems())
-def test_ccp_is_stationary_and_no_worse_for_more_iterations(device: str, drawn: Drawn):
-    optimum, _, iterations, _ = ccp_results(device, drawn)
+def test_ccp_is_stationary_and_no_worse_for_more_iterations(processor: str, drawn: Drawn):
+    optimum, _, iterations, _ = ccp_results(processor, drawn)
     problems, config = drawn[0].double(), drawn[1]
     best = reference.objective(problems, optimum.double(), config)
     # Sim, which the first iterations leave out, is worth lambda2 N at most.
     slack = config.similarity_weight * (problems.end - problems.begin)
     for most in (1, 2, 3):
-        earlier = reference.objective(problems, ccp_results(device, drawn, most)[0].double(), config)
+        earlier = reference.objective(problems, ccp_results(processor, drawn, most)[0].double(), config)
         assert (best >= earlier - slack - 1e-5 * earlier.abs()).all()
     variable = optimum.double().requires_grad_()
     reference.objective(problems, variable, config).sum().backward()
@@ -96,12 +96,12 @@ def fixed(device: str, rows: slice) -> tuple[torch.Tensor, ...]:
     return ops.optimize_ccp(problems[rows], config, 100, 1e-5)
 
 
-def test_optimize_ccp_does_not_depend_on_the_batch(device: str):
-    assert_batching_changes_nothing(lambda rows: fixed(device, rows))
+def test_optimize_ccp_does_not_depend_on_the_batch(processor: str):
+    assert_batching_changes_nothing(lambda rows: fixed(processor, rows))
 
 
-def test_optimize_ccp_does_not_depend_on_the_number_of_threads(threads):
-    assert_threads_change_nothing(threads, lambda rows: fixed("cpu", rows))
+def test_optimize_ccp_does_not_depend_on_the_number_of_threads(cpu: str, threads):
+    assert_threads_change_nothing(threads, lambda rows: fixed(cpu, rows))
 
 
 def by_name(problems: Problems, **changes: object) -> dict[str, object]:
@@ -110,8 +110,8 @@ def by_name(problems: Problems, **changes: object) -> dict[str, object]:
     return {**vars(problems), **settings, **changes}
 
 
-def test_optimize_ccp_passes_opcheck(device: str):
-    check_operator("optimize_ccp", **by_name(paper_problems(2, 9, 0).problems.to(device)))
+def test_optimize_ccp_passes_opcheck(processor: str):
+    check_operator("optimize_ccp", **by_name(paper_problems(2, 9, 0).problems.to(processor)))
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_optimize_ccp_passes_opcheck(device: str):
         ({"l2_weight": 0.0}, "l2_weight: expected more than 0, got 0"),
     ],
 )
-def test_optimize_ccp_names_the_bad_argument(device: str, change: dict, message: str):
+def test_optimize_ccp_names_the_bad_argument(processor: str, change: dict, message: str):
     spoiled = SimpleNamespace(**by_name(paper_problems(3, 9, 0).problems, **change))
-    problems = Problems(*(getattr(spoiled, name) for name in Problems.__dataclass_fields__)).to(device)
+    problems = Problems(*(getattr(spoiled, name) for name in Problems.__dataclass_fields__)).to(processor)
     with pytest.raises(ValueError, match=message):
         ops.optimize_ccp(problems, spoiled, spoiled.max_iterations, spoiled.tolerance)
 

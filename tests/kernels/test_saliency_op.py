@@ -26,8 +26,8 @@ def has_decided_maxima(last_activations: torch.Tensor) -> torch.Tensor:
 
 
 @given(saliency_problems())
-def test_saliency_agrees_with_the_reference(device: str, problem: SaliencyProblem):
-    scores, classes, activations = (each.cpu() for each in ops.saliency(*problem.arguments(device)))
+def test_saliency_agrees_with_the_reference(processor: str, problem: SaliencyProblem):
+    scores, classes, activations = (each.cpu() for each in ops.saliency(*problem.arguments(processor)))
     expected_scores, expected_classes, expected_activations = reference.saliency(*problem.reference_arguments())
     assert relative_error(activations, expected_activations) < 1e-5
     assert relative_error(classes, expected_classes, smallest_norm=1) < 2e-5
@@ -39,17 +39,17 @@ def test_saliency_agrees_with_the_reference(device: str, problem: SaliencyProble
     assert relative_error(scores[decided], expected_scores[decided], smallest_norm=1e-2) < 1e-4
 
 
-def test_saliency_of_padding_is_that_of_the_first_location_that_ties(device: str):
+def test_saliency_of_padding_is_that_of_the_first_location_that_ties(processor: str):
     # x = 0 everywhere, so A = relu(bias) = 2 at all four locations; the first is called the maximum, S = 3 * 2.
-    ones = torch.ones(1, 1, 3, device=device)
+    ones = torch.ones(1, 1, 3, device=processor)
     scores, classes, _ = ops.saliency(
-        torch.zeros(1, 0, 1, device=device),
-        torch.zeros(1, dtype=torch.int64, device=device),
+        torch.zeros(1, 0, 1, device=processor),
+        torch.zeros(1, dtype=torch.int64, device=processor),
         4,
         [ones],
-        [torch.tensor([2.0], device=device)],
-        torch.tensor([[3.0]], device=device),
-        torch.zeros(1, device=device),
+        [torch.tensor([2.0], device=processor)],
+        torch.tensor([[3.0]], device=processor),
+        torch.zeros(1, device=processor),
         "relu",
         0,
         False,
@@ -73,12 +73,12 @@ def two_layers(device: str, rows: slice) -> list[torch.Tensor]:
     return results
 
 
-def test_saliency_does_not_depend_on_the_batch(device: str):
-    assert_batching_changes_nothing(lambda rows: two_layers(device, rows))
+def test_saliency_does_not_depend_on_the_batch(processor: str):
+    assert_batching_changes_nothing(lambda rows: two_layers(processor, rows))
 
 
-def test_saliency_does_not_depend_on_the_number_of_threads(threads):
-    assert_threads_change_nothing(threads, lambda rows: two_layers("cpu", rows))
+def test_saliency_does_not_depend_on_the_number_of_threads(cpu: str, threads):
+    assert_threads_change_nothing(threads, lambda rows: two_layers(cpu, rows))
 
 
 def one_layer(device: str) -> dict[str, object]:
@@ -98,10 +98,10 @@ def one_layer(device: str) -> dict[str, object]:
     return {name: each.to(device) if hasattr(each, "to") else each for name, each in arguments.items()}
 
 
-def test_saliency_passes_opcheck(device: str):
-    arguments = one_layer(device)
-    arguments["embedded"] = torch.randn(2, 6, 300, device=device)
-    arguments["lengths"] = torch.tensor([1, 3], device=device)
+def test_saliency_passes_opcheck(processor: str):
+    arguments = one_layer(processor)
+    arguments["embedded"] = torch.randn(2, 6, 300, device=processor)
+    arguments["lengths"] = torch.tensor([1, 3], device=processor)
     check_operator("saliency", **arguments | {"frame": 9})
 
 
@@ -116,10 +116,10 @@ def test_saliency_passes_opcheck(device: str):
         ({"lengths": torch.tensor([1, 1])}, "lengths: expected contiguous int64"),
     ],
 )
-def test_saliency_names_the_bad_argument(device: str, change: dict, message: str):
-    change = {name: each.to(device) if hasattr(each, "to") else each for name, each in change.items()}
+def test_saliency_names_the_bad_argument(processor: str, change: dict, message: str):
+    change = {name: each.to(processor) if hasattr(each, "to") else each for name, each in change.items()}
     with pytest.raises(ValueError, match=message):
-        ops.saliency(**one_layer(device) | change)
+        ops.saliency(**one_layer(processor) | change)
 
 
 def test_lengths_beyond_the_embedded_positions_are_refused(checking_device: str):
