@@ -10,7 +10,7 @@ architecture=$(python3 -c "import torch; print('{}.{}'.format(*torch.cuda.get_de
 [[ $architecture == 9.0 ]] && architecture=9.0a
 time FASTINTERP_CUDA=on TORCH_CUDA_ARCH_LIST="$architecture" python3 setup.py --quiet build_ext --inplace
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-python3 -c "from fastinterp import _C; print('built for', _C.cuda_archs)"
+python3 -c "import torch; from fastinterp import _C; print('built for', _C.cuda_archs)"
 failed=0
 timeout 200 python3 -m pytest --quiet -m cuda tests || failed=1
 timeout 150 tests/sanitize.sh || failed=1

@@ -256,7 +256,7 @@ static void optimize_problem(const PackedLayer& layer, const CcpSettings& settin
     // the rounding of the products can move it; the others are evaluated.
     if (gated) measure_z(layer, settings, problem, state);
     double reach = 0;
-    for (int64_t k = 0; k < C; ++k) reach += state.gated[k] * problem.norms[k];
+    for (int64_t k = 0; k < C; ++k) reach += std::abs(state.gated[k]) * problem.norms[k];
     const double slack = tilt + reach / (2 * settings.l2_weight) * static_cast<double>(length + C) * FLT_EPSILON;
     bool changed = false;
     for (int64_t k = 0; k < C; ++k) {

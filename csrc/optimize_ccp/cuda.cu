@@ -194,7 +194,7 @@ struct CcpKernel {
     if (state.problems.gated) measure_z(state);
     float reach[2] = {};
     for (int k = state.thread(); k < channels; k += kThreads)
-      reach[0] += state.gated[k] * static_cast<float>(state.norms[k]);
+      reach[0] += fabsf(state.gated[k]) * static_cast<float>(state.norms[k]);
     block_sums<2>(state.block, reach, state.sums, state.sums_half);
     const double slack = tilt + reach[0] * (1 + 1e-4) / (2 * state.problems.settings.l2_weight) * (length + channels) *
                                     static_cast<double>(FLT_EPSILON);

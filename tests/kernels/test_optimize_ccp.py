@@ -50,6 +50,22 @@ def test_optimize_ccp_agrees_with_the_reference(processor: str, drawn: Drawn):
     assert (residual[has_a_maximum(drawn, expected)] < 1e-4).all()
 
 
+def test_gates_are_right_where_every_target_pulls_the_other_way(processor: str):
+    """The sum that bounds the rounding once took signed values; with a negative one no gate was looked at."""
+    problems = Problems(
+        target=torch.tensor([[-1.0845, -1.3986]]),
+        weights=[torch.tensor([[[3.0820]], [[-0.5869]]])],
+        biases=[torch.tensor([-0.6536, 0.1705])],
+        begin=torch.tensor([0]),
+        end=torch.tensor([1]),
+        activation="identity",
+    )
+    config = OptimizationConfig(similarity_weight=0)
+    _, gates, _, _ = ccp_results(processor, (problems, config))
+    assert torch.equal(gates, reference.optimize_ccp(problems.double(), config, 1000, 1e-9)[1])
+    assert gates.tolist() == [[False, True]]
+
+
 @given(ccp_problems(), st.integers(1, 6))
 def test_optimize_ccp_stops_where_the_reference_does(processor: str, drawn: Drawn, most: int):
     optimum, _, iterations, _ = ccp_results(processor, drawn, most)
