@@ -94,13 +94,16 @@ class CertifiedStack {
     measure_norms(adam_);
   }
 
-  // Step number `step`, the first being 1, with what it needs to know of the gates beforehand.
-  void step(const AdamSettings& settings, int64_t step) {
-    if (!upper_.holds(course_.now, deviation_)) {
-      refresh();
-    } else if (course_.now.along >= next_along_ || course_.now.aside >= next_aside_) {
+  // Takes the gates that may have changed anew, and with them the gradient. What flips in the first layer may be too
+  // much for the proof above it.
+  void look() {
+    if (upper_.holds(course_.now, deviation_) && (course_.now.along >= next_along_ || course_.now.aside >= next_aside_))
       check_first_layer();
-    }
+    if (!upper_.holds(course_.now, deviation_)) refresh();
+  }
+
+  // Step number `step`, the first being 1; look() comes before it.
+  void step(const AdamSettings& settings, int64_t step) {
     // Nothing is known along a new heading: the next step finds all proofs due, and refreshes them.
     const Travelled gone = adam_step_on_course(adam_, settings, step, course_, [this] { upper_ = {}; });
     last_along_ = gone.along;
@@ -270,7 +273,8 @@ class CertifiedStack {
         add_flip_to_gradient(unit, gate - state.gate[unit]);
         state.gate[unit] = gate;
         // What the unit's activation does from here on is not what the layers above were proven with.
-        deviation_.flip((1 - slope_) * z, z_slope, norm_[unit]);
+        deviation_.flip(std::abs((1 - slope_) * z) + error * norm_[unit] * norm_x,
+                        std::abs(z_slope) + error * norm_[unit] * norm_heading, norm_[unit]);
       }
       const Proof proof = prove_measured(course_, z, z_slope, layer.bias[k], norm_[unit], norm_x, norm_heading, error);
       along_[unit] = proof.along;
@@ -343,7 +347,10 @@ static void optimize_stack(const PackedLayer* layers, const LayerBounds* bounds,
                            const AdamSettings& settings, float slope, AdamProblem& problem, float* scratch) {
   problem.evaluations = 0;
   CertifiedStack stack(layers, bounds, count, slope, problem, scratch);
-  for (int64_t step = 1; step <= settings.steps; ++step) stack.step(settings, step);
+  for (int64_t step = 1; step <= settings.steps; ++step) {
+    stack.look();
+    stack.step(settings, step);
+  }
   stack.finish();
 }
 

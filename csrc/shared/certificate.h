@@ -170,11 +170,12 @@ struct Deviation {
   double squared_slopes = 0;  // of the flipped units: sum of slope^2, which grows it along the heading
   double squared_norms = 0;   // sum of ||w||^2, which grows it aside
 
-  // A unit's gate was found changed, at pre-activation z: its activation is off by (1 - slope of a closed gate) * z.
-  void flip(float off, float slope, float norm) {
-    length += std::fabs(off) * (1 + 1e-5);
-    squared_slopes += static_cast<double>(slope) * slope * (1 + 1e-5);
-    squared_norms += static_cast<double>(norm) * norm;
+  // A unit's gate was found changed: its activation is off by |z| times 1 - the slope of a closed gate, and by more
+  // with the slope along the heading; both with the errors that they were measured with.
+  void flip(double off, double slope, double norm) {
+    length += off * (1 + 1e-5);
+    squared_slopes += slope * slope * (1 + 1e-5);
+    squared_norms += norm * norm;
   }
 
   void advance(Travelled gone) {

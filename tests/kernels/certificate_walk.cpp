@@ -10,7 +10,7 @@
 
 namespace fastinterp::generic {
 
-// Sees what a stack holds proven, after each of its steps.
+// Sees what a stack holds proven.
 struct CertifiedStackProbe {
   CertifiedStack& stack;
 
@@ -93,13 +93,14 @@ extern "C" void descend(int64_t width, const int64_t* channels, const int64_t* k
   const AdamSettings settings{steps, 0.004f, 0.02f, rate, 0.9, 0.999, 1e-8};
   for (int64_t step = 0; step <= steps; ++step) {
     if (step > 0) certified.step(settings, step);
+    certified.look();
     for (int64_t row = 0; row < rows; ++row)
       std::copy_n(x.data() + row * stride, width, places + (step * rows + row) * width);
     for (int64_t l = 0; l < 2; ++l) {
       const int64_t outputs = l == 0 ? kernels[1] : 1;
       for (int64_t p = 0; p < outputs; ++p)
         for (int64_t c = 0; c < channels[l]; ++c) {
-          *proven++ = step > 0 && probe.proven(l, p * layers[l].out_stride + c);
+          *proven++ = probe.proven(l, p * layers[l].out_stride + c);
           *open++ = probe.open(l, p * layers[l].out_stride + c);
         }
     }
