@@ -11,7 +11,7 @@ from torch import Tensor
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.optimization import field_edges, optimize_inputs
 from fastinterp.method.saliency import explain_locations
-from fastinterp.method.starts import mix
+from fastinterp.method.starts import content_keys, mix
 from fastinterp.method.words import nearest_words
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.sentences import check_sentences
@@ -168,7 +168,7 @@ def _interpret_batch(
     texts, ids = read.texts, read.ids
     found, chosen, activations = explain_locations(model, ids, layer, locations)
     begin, end = field_edges(model, layer, chosen.location)
-    keys = mix(_content_keys(ids).to(model.device)[chosen.sentence], chosen.location)
+    keys = mix(content_keys(ids).to(model.device)[chosen.sentence], chosen.location)
     optimized = optimize_inputs(model, activations, layer, begin, end, keys, config)
     words = nearest_words(model, optimized.overall, neighbors)
     scores, overall = found.scores.cpu(), optimized.overall.cpu()
@@ -209,11 +209,3 @@ def _interpret_batch(
             )
         )
     return results
-
-
-def _content_keys(ids: Tensor) -> Tensor:
-    """Returns one int64 key per sentence (B,) that depends on its token ids alone."""
-    keys = torch.zeros(len(ids), dtype=torch.int64)
-    for column in ids.T:
-        keys = mix(keys, column)
-    return keys

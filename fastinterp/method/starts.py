@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -28,6 +30,18 @@ def random_starts(keys: Tensor, length: int, field: int, width: int, seed: int) 
     return starts.view(len(keys), field, width)
 
 
+def content_keys(ids: Tensor) -> Tensor:
+    """Returns one int64 key per sentence (B,) that depends on its token ids (B, L) alone: `mix` over the columns.
+
+    numpy's integers wrap as torch's do and cost a tenth where there are few of them.
+    """
+    golden = np.uint64(_GOLDEN & _ALL_BITS)
+    keys = np.zeros(len(ids), dtype=np.uint64)
+    for column in ids.numpy().T.astype(np.uint64):
+        keys = _scramble_numpy((keys + golden) ^ _scramble_numpy(column + golden))
+    return torch.from_numpy(keys.view(np.int64))
+
+
 def mix(state: Tensor, value: Tensor) -> Tensor:
     """Returns int64 keys that depend on `state` and `value` both."""
     return _scramble((state + _GOLDEN) ^ _scramble(value + _GOLDEN))
@@ -35,6 +49,8 @@ def mix(state: Tensor, value: Tensor) -> Tensor:
 
 # Steele, Lea & Flood's SplitMix64. The constants are the unsigned ones as int64, which is what torch computes in.
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+_MULTIPLIERS = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
+_ALL_BITS = 2**64 - 1
 
 
 def _shift_right(value: Tensor, bits: int) -> Tensor:
@@ -42,6 +58,12 @@ def _shift_right(value: Tensor, bits: int) -> Tensor:
 
 
 def _scramble(value: Tensor) -> Tensor:
-    value = (value ^ _shift_right(value, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
-    value = (value ^ _shift_right(value, 27)) * (0x94D049BB133111EB - 2**64)
+    value = (value ^ _shift_right(value, 30)) * _MULTIPLIERS[0]
+    value = (value ^ _shift_right(value, 27)) * _MULTIPLIERS[1]
     return value ^ _shift_right(value, 31)
+
+
+def _scramble_numpy(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(_MULTIPLIERS[0] & _ALL_BITS)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(_MULTIPLIERS[1] & _ALL_BITS)
+    return value ^ (value >> np.uint64(31))
