@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -109,6 +110,7 @@ class ConvTextModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(config.channels[-1], len(config.classes), **made)
         self._prepared: tuple[_WeightState, PreparedWeights] | None = None
+        self._fingerprint: tuple[PreparedWeights, str] | None = None
 
     def forward(self, ids: Tensor) -> Tensor:
         """Returns class scores (B, classes), before softmax, of token ids (B, L) int64."""
@@ -216,6 +218,22 @@ class ConvTextModel(nn.Module):
         else:
             self._check_padding()
         return self._prepared[1]
+
+    def fingerprint(self) -> str:
+        """Returns the SHA-256, in hex, of configuration, vocabulary and weights; another one after each change.
+
+        Raises:
+            ValueError: as `check_weights`.
+        """
+        prepared = self.prepared()
+        if self._fingerprint is None or self._fingerprint[0] is not prepared:
+            digest = hashlib.sha256(repr(self.config).encode())
+            digest.update("\n".join(self.words).encode())
+            for name, weight in sorted(self.state_dict().items()):
+                digest.update(f"{name} {tuple(weight.shape)}".encode())
+                digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+            self._fingerprint = (prepared, digest.hexdigest())
+        return self._fingerprint[1]
 
     def check_weights(self) -> None:
         """Checks that what the model computes is what would be explained, and could be saved and loaded.

@@ -132,6 +132,10 @@ class TextClassifier(Protocol):
         """Returns what is computed once for the weights; raises ValueError where they cannot be explained."""
         ...
 
+    def fingerprint(self) -> str:
+        """Returns a SHA-256, in hex, of all that decides what the model computes; another one after each change."""
+        ...
+
     def class_scores(self, ids: Tensor) -> Tensor:
         """Returns class scores (B, classes), before softmax, in evaluation mode, of token ids (B, L), on the CPU."""
         ...

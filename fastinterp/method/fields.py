@@ -1,0 +1,68 @@
+"""Receptive fields as inputs of their own: what a location's activations are for given rows of its field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastinterp.kernels.problems import Problems
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "leaky_relu": lambda z: functional.leaky_relu(z, 0.01),
+    "identity": lambda z: z,
+    "tanh": torch.tanh,
+}
+
+
+def existing_rows(problems: Problems, offset: int, rows: int) -> Tensor:
+    """Returns (B, rows) bool: which positions of a layer, the first `offset` rows into the field, are in the frame."""
+    place = torch.arange(rows, device=problems.begin.device) + offset
+    return (place >= problems.begin[:, None]) & (place < problems.end[:, None])
+
+
+def pre_activations(problems: Problems, inputs: Tensor) -> list[Tensor]:
+    """Returns for each layer the values before its activation, (B, C, positions); the last has one position.
+
+    Args:
+        problems: B locations; their targets are not used.
+        inputs: (B, R, D) rows of the receptive fields; those outside [begin, end) must be 0.
+    """
+    hidden, offset = inputs.transpose(1, 2), 0
+    values = []
+    for index, (weight, bias) in enumerate(zip(problems.weights, problems.biases, strict=True)):
+        z = functional.conv1d(hidden, weight, bias)
+        values.append(z)
+        offset += (weight.shape[2] - 1) // 2
+        if index + 1 < len(problems.weights):
+            # Beyond the frame the next convolution sees its zero padding, not the activation of a bias.
+            exists = existing_rows(problems, offset, z.shape[2])
+            hidden = ACTIVATIONS[problems.activation](z) * exists[:, None]
+    return values
+
+
+def activations(problems: Problems, inputs: Tensor) -> Tensor:
+    """Returns the activations (B, C) of locations whose receptive fields hold `inputs` (B, R, D)."""
+    last = pre_activations(problems, inputs)[-1].squeeze(2)
+    return ACTIVATIONS[problems.activation](last)
+
+
+def words_in_fields(
+    vectors: Tensor, ids: Tensor, location: Tensor, sentence: Tensor, before: int, field: int
+) -> Tensor:
+    """Returns the word vectors (B, R, D) that locations see; rows without a token are 0.
+
+    Args:
+        vectors: (V, D) with a zero row for padding.
+        ids: (S, L) int64, on the device of the vectors.
+        location: (B,) int64, position of each location.
+        sentence: (B,) int64, its row in `ids`.
+        before: how many positions before its own a location sees.
+        field: R.
+    """
+    padded = functional.pad(ids, (before, field - 1 - before))
+    place = location[:, None] + torch.arange(field, device=ids.device)
+    return vectors[padded[sentence[:, None], place]]
