@@ -140,6 +140,23 @@ def test_no_gate_changes_before_its_proof_expires(
         assert proven.double().mean() > 0.3  # or the certificate would hold because it proves nothing
 
 
+@given(st.sampled_from(["random", "persistent", "adam", "straight"]), st.integers(0, 2**32))
+def test_flips_take_a_layer_no_further_than_its_deviation(library: ctypes.CDLL, kind: str, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    steps, width, channels = 60, 32, 64
+    places, directions, rates = walk_of(kind, steps, width, generator)
+    weights, bias = hard_channels(kind, places, channels, generator)
+    length = torch.zeros(steps + 1, dtype=torch.float64)
+    anew = torch.zeros(steps + 1, dtype=torch.bool)
+    sizes = [ctypes.c_int64(each) for each in (channels, width, steps)]
+    tensors = [pointer(each) for each in (weights, bias, places, directions, rates, length, anew)]
+    library.deviate(*sizes, *tensors)
+    z = places.double() @ weights.double().T + bias.double()
+    since = torch.where(anew, torch.arange(steps + 1), 0).cummax(0).values
+    exact = (z.relu() - z * (z[since] > 0)).norm(dim=1)
+    assert (exact <= length).all()
+
+
 def descend(
     library: ctypes.CDLL,
     weights: list[Tensor],
