@@ -69,6 +69,42 @@ extern "C" void walk(int64_t channels, int64_t width, int64_t steps, const float
   }
 }
 
+// The same way, with how far flips take relu(weights x + bias) at most from where it was going at the last place at
+// which `anew` is set: every one at which a new heading is taken, and the first.
+extern "C" void deviate(int64_t channels, int64_t width, int64_t steps, const float* weights, const float* bias,
+                        const float* places, const float* directions, const float* rates, double* length, bool* anew) {
+  std::vector<float> heading(width);
+  std::vector<bool> open(channels);
+  Course<float> course;
+  Deviation deviation;
+  anew[0] = true;
+  for (int64_t step = 0; step <= steps; ++step) {
+    const float* x = places + step * width;
+    if (step > 0) {
+      const float* direction = directions + (step - 1) * width;
+      const StepSums sums{rates[step - 1], dot(direction, direction, width), dot(direction, heading.data(), width)};
+      if (course.renews_heading) heading.assign(direction, direction + width);
+      anew[step] = false;
+      const Travelled gone = course.advance(step, sums, dot(x, x, width), static_cast<int>(width / kLanes + kLanes),
+                                            [&] { anew[step] = true; });
+      deviation.advance(gone);
+    }
+    if (anew[step]) deviation = {};
+    for (int64_t k = 0; k < channels; ++k) {
+      double z = bias[k], slope = 0, squared = 0;
+      for (int64_t d = 0; d < width; ++d) {
+        const double w = weights[k * width + d];
+        z += w * x[d];
+        slope += w * heading[d];
+        squared += w * w;
+      }
+      if (!anew[step] && (z > 0) != open[k]) deviation.flip(std::abs(z), std::abs(slope), std::sqrt(squared));
+      open[k] = z > 0;
+    }
+    length[step] = deviation.length;
+  }
+}
+
 // Adam through a stack of two layers with one problem, its X in `places` (steps + 1, rows, width) and its gates, those
 // of all units of the first layer and then of the second, in `proven` and `open` (steps + 1, units).
 extern "C" void descend(int64_t width, const int64_t* channels, const int64_t* kernels, const float* const* weights,

@@ -140,6 +140,23 @@ def test_no_gate_changes_before_its_proof_expires(
         assert proven.double().mean() > 0.3  # or the certificate would hold because it proves nothing
 
 
+@given(st.sampled_from(["random", "persistent", "adam", "straight"]), st.integers(0, 2**32))
+def test_flips_take_a_layer_no_further_than_its_deviation(library: ctypes.CDLL, kind: str, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    steps, width, channels = 60, 32, 64
+    places, directions, rates = walk_of(kind, steps, width, generator)
+    weights, bias = hard_channels(kind, places, channels, generator)
+    length = torch.zeros(steps + 1, dtype=torch.float64)
+    anew = torch.zeros(steps + 1, dtype=torch.bool)
+    sizes = [ctypes.c_int64(each) for each in (channels, width, steps)]
+    tensors = [pointer(each) for each in (weights, bias, places, directions, rates, length, anew)]
+    library.deviate(*sizes, *tensors)
+    z = places.double() @ weights.double().T + bias.double()
+    since = torch.where(anew, torch.arange(steps + 1), 0).cummax(0).values
+    exact = (z.relu() - z * (z[since] > 0)).norm(dim=1)
+    assert (exact <= length).all()
+
+
 def descend(
     library: ctypes.CDLL,
     weights: list[Tensor],
@@ -193,12 +210,12 @@ def test_no_gate_of_a_stack_changes_before_its_proof_expires(
     library: ctypes.CDLL, seed: int, kernels: tuple[int, int], slope: float, rate: float, shift: float
 ):
     generator = torch.Generator().manual_seed(seed)
-    width, channels, spectators, steps = 12, 12, 4, 120
-    first = torch.randn(channels, width, kernels[0], generator=generator) * (width * kernels[0]) ** -0.5
+    width, channels, spectators, steps = 12, 12, 5, 120
+    below = torch.randn(channels, width, kernels[0], generator=generator) * (width * kernels[0]) ** -0.5
     if kernels == (1, 1):  # no layer between X and the gates shortens a way: the bounds are as tight as they get
-        first[..., 0] = torch.linalg.qr(first[..., 0]).Q
-    second = torch.randn(6, channels, kernels[1], generator=generator) * (channels * kernels[1]) ** -0.5
-    weights, biases = [first, second], []
+        below[..., 0] = torch.linalg.qr(below[..., 0]).Q
+    above = torch.randn(6, channels, kernels[1], generator=generator) * (channels * kernels[1]) ** -0.5
+    weights, biases = [below, above], []
     for each in weights:
         side = torch.where(torch.rand(len(each), generator=generator) < 0.3, -1.0, 1.0)
         biases.append(side * shift + torch.randn(len(each), generator=generator) * 0.1)
@@ -207,16 +224,18 @@ def test_no_gate_of_a_stack_changes_before_its_proof_expires(
     target[:spectators] = 0  # their gates have no part in where X goes
     places, *_ = descend(library, weights, biases, target, start, steps, rate, slope)
     # So they can be chosen afterwards, for the way to lead straight through their hyperplanes.
-    _, hidden, _ = exact_layers(places, weights, biases, slope)
+    first, hidden, _ = exact_layers(places, weights, biases, slope)
     for k in range(spectators):
         begin, end = sorted(torch.randint(1, steps + 1, (2,), generator=generator).tolist())
-        way = hidden[end] - hidden[max(begin - 1, 0)]
+        way = hidden[end] - hidden[begin - 1]
+        if k >= 2:  # what the gates that changed below them have made of it
+            way = hidden[end] - torch.where(first[begin - 1] > 0, first[end], slope * first[end])
         weights[1][k] = (way / way.norm().clamp(min=1e-9)).float() * (1 if k % 2 else -1)
         reached = 0.9 * hidden[end] + 0.1 * hidden[end - 1]
         biases[1][k] = -float((weights[1][k].double() * reached).sum())
     places, proven, believed = descend(library, weights, biases, target, start, steps, rate, slope)
-    below, _, above = exact_layers(places, weights, biases, slope)
-    exact = torch.cat([below.transpose(1, 2).flatten(1), above.transpose(1, 2).flatten(1)], dim=1) > 0
+    first, _, second = exact_layers(places, weights, biases, slope)
+    exact = torch.cat([first.transpose(1, 2).flatten(1), second.transpose(1, 2).flatten(1)], dim=1) > 0
     assert torch.equal(believed[proven], exact[proven])
     if shift:
         assert proven.any()
