@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from fastinterp.errors import ModelError
-from fastinterp.method.saliency import explain_locations
+from fastinterp.method.saliency import layer_activations, select_locations
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.sentences import check_sentences
+from fastinterp.text.vocabulary import PAD
 from fastinterp.validation import integer, number
 
 SENTENCES = 1500  # of the reference corpus, drawn at random; more change nothing that the measures can see
 LOCATIONS = 12  # the most salient ones of each sentence
 SHRINKAGE = 1.0
+_TEXTS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +32,13 @@ class LayerBackground:
     Attributes:
         mean: (C,) float64.
         covariance: (C, C) float64.
+        slope: (C,) float64, the mean slope of the activation where there are tokens: the share of open gates.
         count: how many locations were measured.
     """
 
     mean: Tensor
     covariance: Tensor
+    slope: Tensor
     count: int
 
     def whitening(self, shrinkage: float = SHRINKAGE) -> Whitening:
@@ -88,71 +92,90 @@ class Background:
 
     Attributes:
         layers: by the index of the layer.
+        counts: (V,) int64, how often each word stands in the reference corpus, all of it.
         fingerprint: of the weights that it was measured with.
     """
 
     layers: dict[int, LayerBackground]
+    counts: Tensor
     fingerprint: str
 
     def layer(self, model: TextClassifier, layer: int) -> LayerBackground:
         """Returns the background of one layer.
 
         Raises:
-            ModelError: it is another model's, or that layer was not measured.
+            ModelError: it is another model's.
         """
         if self.fingerprint != model.fingerprint():
             raise ModelError("background: it was fitted to another model; fit_background(model, texts) makes one")
-        if layer not in self.layers:
-            fitted = ", ".join(map(str, sorted(self.layers)))
-            raise ModelError(
-                f"background: expected one for layer {layer}, got one for {fitted}; fit_background fits it"
-            )
         return self.layers[layer]
 
 
 def fit_background(
     model: TextClassifier,
     texts: Iterable[str],
-    layers: Sequence[int] | None = None,
     sentences: int = SENTENCES,
     locations: int = LOCATIONS,
     seed: int = 0,
 ) -> Background:
-    """Returns mean and covariance of the activations at the most salient locations of a reference corpus.
+    """Returns mean and covariance of every layer's activations at the most salient locations of a reference corpus.
 
     Args:
         model: the classifier.
         texts: the corpus, such as the training texts; where it has more than `sentences`, so many are drawn at random,
             since a corpus is often sorted by class.
-        layers: which; all by default.
         sentences: how many texts are measured at most.
         locations: how many locations of each.
         seed: of the draw.
 
     Raises:
         TypeError: texts that are no strings.
-        ValueError: no such layer, a number out of range, or fewer locations with a token than the layer has channels.
+        ValueError: a number out of range, or fewer locations with a token than a layer has channels.
     """
     listed = check_sentences(texts)
-    most = integer("sentences", sentences, least=1)
-    chosen = draw_texts(listed, most, seed)
+    chosen = draw_texts(listed, integer("sentences", sentences, least=1), seed)
+    count = min(integer("locations", locations, least=1), model.length)
     ids = model.read(chosen).ids
-    fitted: dict[int, LayerBackground] = {}
-    for layer in range(model.layers) if layers is None else layers:
-        _, _, activations = explain_locations(
-            model, ids, layer, min(integer("locations", locations, least=1), model.length)
+    layers = {layer: _fit(model, ids, layer, count) for layer in range(model.layers)}
+    return Background(layers, _count_words(model, listed), model.fingerprint())
+
+
+def _count_words(model: TextClassifier, texts: Sequence[str]) -> Tensor:
+    counts = torch.zeros(len(model.words), dtype=torch.int64)
+    for first in range(0, len(texts), _TEXTS_AT_ONCE):
+        ids = model.read(texts[first : first + _TEXTS_AT_ONCE]).ids.flatten()
+        counts += torch.bincount(ids, minlength=len(counts))
+    counts[PAD] = 0
+    return counts
+
+
+def _fit(model: TextClassifier, ids: Tensor, layer: int, locations: int) -> LayerBackground:
+    stack = model.stack(layer)
+    parts, slope, tokens = [], torch.zeros(stack.channels, dtype=torch.float64), 0
+    for batch, found, hidden in layer_activations(model, ids, layer):
+        chosen = select_locations(model, batch, found.scores, layer, locations)
+        parts.append(hidden[chosen.sentence, chosen.location].double().cpu())
+        at_tokens = hidden[(batch != PAD).to(hidden.device)]
+        slope += slope_at(stack.activation, at_tokens).double().sum(dim=0).cpu()
+        tokens += len(at_tokens)
+    values = torch.cat(parts)
+    if len(values) <= stack.channels:
+        raise ValueError(
+            f"texts: expected more locations than the {stack.channels} channels of layer {layer}, got {len(values)} in "
+            f"{len(ids)} texts; give more texts"
         )
-        channels = model.stack(layer).channels
-        if len(activations) <= channels:
-            raise ValueError(
-                f"texts: expected more locations than the {channels} channels of layer {layer}, got "
-                f"{len(activations)} in {len(chosen)} texts; give more texts"
-            )
-        values = activations.double().cpu()
-        mean = values.mean(dim=0)
-        centred = values - mean  # the second of two passes, so that no precision is lost to a large mean
-        fitted[layer] = LayerBackground(mean, centred.T @ centred / (len(values) - 1), len(values))
-    return Background(fitted, model.fingerprint())
+    mean = values.mean(dim=0)
+    centred = values - mean  # the second of two passes, so that no precision is lost to a large mean
+    return LayerBackground(mean, centred.T @ centred / (len(values) - 1), slope / tokens, len(values))
+
+
+def slope_at(activation: str, values: Tensor) -> Tensor:
+    """Returns the slope of the activation where it has these values."""
+    if activation == "identity":
+        return torch.ones_like(values)
+    if activation == "tanh":
+        return 1 - values**2
+    return torch.where(values > 0, 1.0, 0.01 if activation == "leaky_relu" else 0.0)
 
 
 def draw_texts(texts: Sequence[str], most: int, seed: int) -> list[str]:

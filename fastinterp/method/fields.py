@@ -31,23 +31,36 @@ def pre_activations(problems: Problems, inputs: Tensor) -> list[Tensor]:
         problems: B locations; their targets are not used.
         inputs: (B, R, D) rows of the receptive fields; those outside [begin, end) must be 0.
     """
-    hidden, offset = inputs.transpose(1, 2), 0
-    values = []
-    for index, (weight, bias) in enumerate(zip(problems.weights, problems.biases, strict=True)):
-        z = functional.conv1d(hidden, weight, bias)
+    first = functional.conv1d(inputs.transpose(1, 2), problems.weights[0], problems.biases[0])
+    return [first, *_above(problems, first)]
+
+
+def _above(problems: Problems, z: Tensor) -> list[Tensor]:
+    """Returns the pre-activations of the layers above the first for those of the first, (B, C, positions)."""
+    offset, values = (problems.weights[0].shape[2] - 1) // 2, []
+    for weight, bias in zip(problems.weights[1:], problems.biases[1:], strict=True):
+        # Beyond the frame the next convolution sees its zero padding, not the activation of a bias.
+        exists = existing_rows(problems, offset, z.shape[2])
+        z = functional.conv1d(ACTIVATIONS[problems.activation](z) * exists[:, None], weight, bias)
         values.append(z)
         offset += (weight.shape[2] - 1) // 2
-        if index + 1 < len(problems.weights):
-            # Beyond the frame the next convolution sees its zero padding, not the activation of a bias.
-            exists = existing_rows(problems, offset, z.shape[2])
-            hidden = ACTIVATIONS[problems.activation](z) * exists[:, None]
     return values
 
 
 def activations(problems: Problems, inputs: Tensor) -> Tensor:
     """Returns the activations (B, C) of locations whose receptive fields hold `inputs` (B, R, D)."""
-    last = pre_activations(problems, inputs)[-1].squeeze(2)
-    return ACTIVATIONS[problems.activation](last)
+    return ACTIVATIONS[problems.activation](pre_activations(problems, inputs)[-1].squeeze(2))
+
+
+def activations_above_first(problem: Problems, z: Tensor) -> Tensor:
+    """Returns the activations (N, C) of one location for N values of the first layer's pre-activations.
+
+    Args:
+        problem: one location.
+        z: (N, C_1, positions).
+    """
+    last = [z, *_above(problem, z)][-1]
+    return ACTIVATIONS[problem.activation](last.squeeze(2))
 
 
 def words_in_fields(

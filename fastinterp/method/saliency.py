@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -126,16 +126,22 @@ def explain_locations(
     Raises:
         ValueError: no such layer, or m is not between 1 and L.
     """
-    size = _batch_size(model, layer)
     saliencies, sentences, places, activations = [], [], [], []
-    for first, batch in enumerate(ids.split(size)):
-        found, hidden = _explain(model, batch, layer, keep_activations=True)
+    first = 0
+    for batch, found, hidden in layer_activations(model, ids, layer):
         chosen = select_locations(model, batch, found.scores, layer, locations)
         saliencies.append(found)
-        sentences.append(chosen.sentence + first * size)
+        sentences.append(chosen.sentence + first)
         places.append(chosen.location)
         activations.append(hidden[chosen.sentence, chosen.location])
+        first += len(batch)
     return _join(saliencies), Selection(torch.cat(sentences), torch.cat(places)), torch.cat(activations)
+
+
+def layer_activations(model: TextClassifier, ids: Tensor, layer: int) -> Iterator[tuple[Tensor, Saliency, Tensor]]:
+    """Yields ids, saliency and all activations (b, L, C) of as many sentences at once as fit into little memory."""
+    for batch in ids.split(_batch_size(model, layer)):
+        yield batch, *_explain(model, batch, layer, keep_activations=True)
 
 
 def select_locations(model: TextClassifier, ids: Tensor, scores: Tensor, layer: int, locations: int) -> Selection:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,8 @@ def drawn_activations(seed: int, channels: int, count: int = 60) -> Tensor:
 
 def background_of(activations: Tensor) -> LayerBackground:
     values = activations.double()
-    return LayerBackground(values.mean(0), torch.from_numpy(np.atleast_2d(np.cov(values.numpy().T))), len(values))
+    covariance = torch.from_numpy(np.atleast_2d(np.cov(values.numpy().T)))
+    return LayerBackground(values.mean(0), covariance, (values > 0).double().mean(0), len(values))
 
 
 def test_mean_and_covariance_are_those_of_the_most_salient_locations(model: ConvTextModel):
@@ -35,6 +38,13 @@ def test_mean_and_covariance_are_those_of_the_most_salient_locations(model: Conv
         np.testing.assert_allclose(fitted.mean.numpy(), activations.double().mean(0).numpy(), rtol=1e-12)
         np.testing.assert_allclose(fitted.covariance.numpy(), expected, rtol=1e-10, atol=1e-14)
         assert fitted.count == len(activations)
+        open_gates = []
+        for text in TEXTS:
+            hidden = model.embedding(model.encode([text])).transpose(1, 2)
+            for convolution, kernel in zip(model.convolutions[: layer + 1], (3, 4), strict=False):
+                hidden = convolution(hidden)[..., 1 - kernel % 2 :].relu()
+            open_gates.append((hidden[0, :, : len(text.split())] > 0).double())
+        np.testing.assert_allclose(fitted.slope.numpy(), torch.cat(open_gates, 1).mean(1).numpy(), atol=2e-3)
 
 
 @given(st.integers(0, 100), st.integers(1, 12), st.sampled_from([0.02, 1.0, 10.0]))
@@ -60,6 +70,13 @@ def test_whitening_is_the_shrunk_inverse_of_the_covariance(seed: int, channels: 
             )
 
 
+def test_words_are_counted_over_the_whole_corpus(model: ConvTextModel):
+    background = fit_background(model, TEXTS, sentences=50)
+    expected = Counter(word for text in TEXTS for word in text.split()[: model.length])
+    counted = {word: int(count) for word, count in zip(model.words, background.counts, strict=True) if count}
+    assert counted == expected
+
+
 def test_a_corpus_is_drawn_at_random_and_repeatably():
     texts = [str(i) for i in range(1000)]
     drawn = draw_texts(texts, 100, seed=3)
@@ -70,25 +87,21 @@ def test_a_corpus_is_drawn_at_random_and_repeatably():
 
 
 def test_what_does_not_fit_is_named(model: ConvTextModel):
-    background = fit_background(model, TEXTS, layers=[1])
+    background = fit_background(model, TEXTS)
     assert background.layer(model, 1).count > 0
-    with pytest.raises(ModelError, match="background: expected one for layer 0, got one for 1"):
-        background.layer(model, 0)
     with pytest.raises(ModelError, match="background: it was fitted to another model"):
         background.layer(small_model(1), 1)
     with pytest.raises(ValueError, match="expected more locations than the 6 channels of layer 0, got 4 in 1 texts"):
-        fit_background(model, ["the good film"], layers=[0])
-    with pytest.raises(ValueError, match="layer: expected 0 to 1, got 2"):
-        fit_background(model, TEXTS, layers=[2])
+        fit_background(model, ["the good film"])
     with pytest.raises(ValueError, match="shrinkage: expected more than 0"):
         background.layers[1].whitening(0)
-    still = LayerBackground(torch.zeros(2, dtype=torch.float64), torch.zeros(2, 2, dtype=torch.float64), 9)
+    still = LayerBackground(torch.zeros(2).double(), torch.zeros(2, 2).double(), torch.zeros(2).double(), 9)
     with pytest.raises(ValueError, match="no channel of the layer ever changed"):
         still.whitening()
 
 
 def test_a_background_knows_that_its_model_has_changed(model: ConvTextModel):
-    background = fit_background(model, TEXTS, layers=[0])
+    background = fit_background(model, TEXTS)
     assert isinstance(background, Background)
     with torch.no_grad():
         model.linear.weight += 1
