@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError, TrainingError
     from fastinterp.kernels import ops, reference
     from fastinterp.kernels.problems import OptimizationConfig, Problems
-    from fastinterp.method.interpretation import Interpretation, Location, interpret
+    from fastinterp.method.interpretation import interpret
     from fastinterp.method.optimization import OptimizedInputs, optimize_inputs
+    from fastinterp.method.results import Interpretation, Location
     from fastinterp.method.saliency import Saliency, saliency
     from fastinterp.method.words import nearest_words
     from fastinterp.models.config import ModelConfig
@@ -29,7 +30,8 @@ _NAMES = {
     "fastinterp.data.corpora": ("load_corpus",),
     "fastinterp.data.word_vectors": ("WordVectors", "embed_vocabulary", "load_vectors", "train_vectors"),
     "fastinterp.errors": ("DataError", "DownloadError", "FastinterpError", "ModelError", "TrainingError"),
-    "fastinterp.method.interpretation": ("Interpretation", "Location", "interpret"),
+    "fastinterp.method.interpretation": ("interpret",),
+    "fastinterp.method.results": ("Interpretation", "Location"),
     "fastinterp.kernels.problems": ("OptimizationConfig", "Problems"),
     "fastinterp.method.optimization": ("OptimizedInputs", "optimize_inputs"),
     "fastinterp.method.saliency": ("Saliency", "saliency"),

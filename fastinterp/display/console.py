@@ -8,8 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fastinterp.display.screen import Screen
-from fastinterp.method.interpretation import Interpretation, Location
+from fastinterp.method.results import Interpretation, Location
 
+SHOWN_PHRASES = 3
+STRESSED_SHARE = 0.5  # of the largest contribution of a token: those that have as much are stressed
 # First red, second blue, third green, as in the paper's figures; what follows is ours.
 LOCATION_STYLES = ("red", "blue", "green", "magenta", "cyan", "yellow")
 
@@ -26,12 +28,16 @@ def print_interpretation(screen: Screen, interpretation: Interpretation) -> None
     screen.print(Text("; ").join([verdict, *map(Text, _notes(interpretation))]))
     for rank, location in enumerate(interpretation.locations):
         screen.print(_heading(location, location_style(rank)))
-        screen.print(_answers(location, location_style(rank)))
+        screen.print(_answers(location, location_style(rank), screen.is_terminal))
     screen.print()
 
 
 def _notes(interpretation: Interpretation) -> list[str]:
     notes = []
+    if interpretation.versus is not None:
+        notes.append(f"explained: {interpretation.target} rather than {interpretation.versus}")
+    elif interpretation.target != interpretation.label:
+        notes.append(f"explained: {interpretation.target}")
     if interpretation.unknown:
         notes.append(f"unknown to the model: {', '.join(dict.fromkeys(interpretation.unknown))}")
     if interpretation.truncated:
@@ -47,9 +53,34 @@ def _heading(location: Location, style: str) -> Text:
     return Text.assemble("location ", (str(location.index), style), f"  saliency {location.score:+.3f}")
 
 
-def _answers(location: Location, style: str) -> Table:
-    words = Text(", ").join(Text.assemble(word, (f" {cosine:.2f}", "dim")) for word, cosine in location.neighbors)
-    return _rows([("  sees", Text(" ".join(location.tokens), style=style)), ("  detects", words)])
+def _answers(location: Location, style: str, is_terminal: bool) -> Table:
+    """What the location sees, and each answer that was given."""
+    rows: list[tuple[str, str | Text]] = [("  sees", _seen(location, style, is_terminal))]
+    if location.neighbors is not None:
+        words = [Text.assemble(word, (f" {cosine:.2f}", "dim")) for word, cosine in location.neighbors]
+        rows.append(("  points to", Text(", ").join(words)))
+    if location.position_words is not None:
+        words = [Text(word) for word, _ in location.position_words]
+        likeness = "" if location.likeness is None else f"  ({location.likeness:.2f} alike)"
+        rows.append(("  stands out by", Text.assemble(Text(" ").join(words), (likeness, "dim"))))
+    if location.evidence is not None:
+        phrases = [Text(f"\u201c{' '.join(each.tokens)}\u201d") for each in location.evidence[:SHOWN_PHRASES]]
+        rows.append(("  fires alike on", Text("  ").join(phrases)))
+    return _rows(rows)
+
+
+def _seen(location: Location, style: str, is_terminal: bool) -> Text:
+    """The tokens of the field; those that carry the score underlined, or between asterisks where nothing can be."""
+    scores = location.token_scores or (0.0,) * len(location.tokens)
+    carried = max(map(abs, scores), default=0.0) * STRESSED_SHARE
+    text = Text()
+    for position, (token, score) in enumerate(zip(location.tokens, scores, strict=True)):
+        stressed = carried > 0 and abs(score) >= carried
+        text.append(" " if position else "")
+        if stressed and not is_terminal:
+            token = f"*{token}*"
+        text.append(token, style=f"{style} bold underline" if stressed else style)
+    return text
 
 
 def _rows(rows: Sequence[tuple[str, str | Text]]) -> Table:

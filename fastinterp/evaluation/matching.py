@@ -49,11 +49,11 @@ def matching_rate(
     Raises:
         TypeError, ValueError: as `interpret`.
     """
-    interpretations = interpret(model, sentences, layer, locations, neighbors, optimization)
+    interpretations = interpret(model, sentences, layer, locations, neighbors, optimization, answers=("points_to",))
     explained = [each for each in interpretations if each.locations]
     if not explained:
         return MatchingRate(0, 0)
-    words = [[word for location in each.locations for word, _ in location.neighbors] for each in explained]
+    words = [[word for location in each.locations for word, _ in location.neighbors or ()] for each in explained]
     predicted = model.class_scores(model.token_ids(words)).argmax(dim=1).tolist()
     matched = sum(model.classes[label] == each.label for label, each in zip(predicted, explained, strict=True))
     return MatchingRate(matched, len(explained))

@@ -6,13 +6,19 @@ activations are by the cosine of W (a - mean), where W W^T is the inverse of the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import safetensors
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fastinterp.errors import ModelError
+from fastinterp.messages import one_line
 from fastinterp.method.saliency import layer_activations, select_locations
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.sentences import check_sentences
@@ -22,7 +28,10 @@ from fastinterp.validation import integer, number
 SENTENCES = 1500  # of the reference corpus, drawn at random; more change nothing that the measures can see
 LOCATIONS = 12  # the most salient ones of each sentence
 SHRINKAGE = 1.0
+BACKGROUND_FILE = "background.safetensors"
 _TEXTS_AT_ONCE = 4096
+_FORMAT = "fastinterp-background-1"
+_TENSORS = ("mean", "covariance", "slope")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +118,52 @@ class Background:
         if self.fingerprint != model.fingerprint():
             raise ModelError("background: it was fitted to another model; fit_background(model, texts) makes one")
         return self.layers[layer]
+
+    def save(self, path: Path) -> None:
+        """Writes it as a safetensors file."""
+        tensors = {"counts": self.counts}
+        for place, layer in self.layers.items():
+            tensors |= {f"{place}.{name}": getattr(layer, name).contiguous() for name in _TENSORS}
+        described = {str(place): layer.count for place, layer in self.layers.items()}
+        metadata = {"format": _FORMAT, "fingerprint": self.fingerprint, "locations": json.dumps(described)}
+        # Bytes written by ourselves get the mode that the umask says; safetensors' own files do not.
+        path.write_bytes(safetensors.torch.save(tensors, metadata))
+
+
+def load_background(path: Path) -> Background:
+    """Returns the background that `Background.save` wrote.
+
+    Raises:
+        ModelError: it cannot be read or is damaged; the message names the file.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise ValueError(f"expected the format {_FORMAT}, got {metadata.get('format')}")
+            layers = {}
+            for place, count in json.loads(metadata["locations"]).items():
+                mean, covariance, slope = (file.get_tensor(f"{place}.{name}") for name in _TENSORS)
+                layers[int(place)] = LayerBackground(mean, covariance, slope, int(count))
+            return Background(layers, file.get_tensor("counts"), metadata["fingerprint"])
+    except (OSError, SafetensorError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{one_line(path)}: not a background ({one_line(error)})") from error
+
+
+def background_of(model: TextClassifier) -> Background | None:
+    """Returns the background that was saved with the model, None where there is none.
+
+    Raises:
+        ModelError: its file is damaged.
+    """
+    path = model.companion(BACKGROUND_FILE)
+    if path is None:
+        return None
+    kept = model.prepared().kept
+    if BACKGROUND_FILE not in kept:
+        kept[BACKGROUND_FILE] = load_background(path)
+    found: Background = kept[BACKGROUND_FILE]
+    return found
 
 
 def fit_background(

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from fastinterp.kernels.problems import Problems
 from fastinterp.method.background import SHRINKAGE, Background, Whitening, slope_at
-from fastinterp.method.fields import ACTIVATIONS, activations, existing_rows, pre_activations
+from fastinterp.method.fields import ACTIVATIONS, activations, pre_activations, pull_back
 from fastinterp.validation import integer, number
 
 _SHORTEST_STEP = 6  # halvings, at factor 0.4, before a step is given up
@@ -107,21 +107,7 @@ def _jacobian(problem: Problems, inner_slopes: list[Tensor]) -> Tensor:
     """
     channels = problem.weights[-1].shape[0]
     pulled = torch.eye(channels, dtype=torch.float32, device=problem.target.device)[:, :, None]
-    return _pull_back(problem, pulled, inner_slopes).flatten(1)
-
-
-def _pull_back(problem: Problems, pulled: Tensor, inner_slopes: list[Tensor]) -> Tensor:
-    """Returns (N, R, D): gradients (N, C, 1) at the last layer's pre-activations, sent back to the input."""
-    offsets = [0]
-    for weight in problem.weights:
-        offsets.append(offsets[-1] + (weight.shape[2] - 1) // 2)
-    for index in reversed(range(len(problem.weights))):
-        pulled = functional.conv_transpose1d(pulled, problem.weights[index])
-        if index > 0:
-            exists = existing_rows(problem, offsets[index], pulled.shape[2])
-            pulled = pulled * inner_slopes[index - 1] * exists[:, None]
-    gradients: Tensor = pulled.transpose(1, 2) * problem.exists[0, :, None]
-    return gradients
+    return pull_back(problem, pulled, inner_slopes).flatten(1)
 
 
 def _descend(problem: Problems, gates: list[Tensor], whitening: Whitening, config: ContrastConfig) -> Tensor:
@@ -137,7 +123,7 @@ def _descend(problem: Problems, gates: list[Tensor], whitening: Whitening, confi
         return squares
 
     target = whitening.target(problem.target)
-    start = _pull_back(problem, target[:, :, None], [gate[:, None] for gate in gates])
+    start = pull_back(problem, target[:, :, None], [gate[:, None] for gate in gates])
     entries = float((problem.end - problem.begin)[0]) * start.shape[2]
     length = torch.linalg.vector_norm(start)
     if not length > 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -63,19 +63,21 @@ def activations_above_first(problem: Problems, z: Tensor) -> Tensor:
     return ACTIVATIONS[problem.activation](last.squeeze(2))
 
 
-def words_in_fields(
-    vectors: Tensor, ids: Tensor, location: Tensor, sentence: Tensor, before: int, field: int
-) -> Tensor:
-    """Returns the word vectors (B, R, D) that locations see; rows without a token are 0.
+def pull_back(problem: Problems, pulled: Tensor, inner_slopes: Sequence[Tensor]) -> Tensor:
+    """Returns (N, R, D): gradients (N, C, 1) at one location's last pre-activations, sent back to its field.
 
     Args:
-        vectors: (V, D) with a zero row for padding.
-        ids: (S, L) int64, on the device of the vectors.
-        location: (B,) int64, position of each location.
-        sentence: (B,) int64, its row in `ids`.
-        before: how many positions before its own a location sees.
-        field: R.
+        problem: one location.
+        pulled: (N, C, 1).
+        inner_slopes: for each layer below the last (C, positions) or (C, 1), the activation's slopes there.
     """
-    padded = functional.pad(ids, (before, field - 1 - before))
-    place = location[:, None] + torch.arange(field, device=ids.device)
-    return vectors[padded[sentence[:, None], place]]
+    offsets = [0]
+    for weight in problem.weights:
+        offsets.append(offsets[-1] + (weight.shape[2] - 1) // 2)
+    for index in reversed(range(len(problem.weights))):
+        pulled = functional.conv_transpose1d(pulled, problem.weights[index])
+        if index > 0:
+            exists = existing_rows(problem, offsets[index], pulled.shape[2])
+            pulled = pulled * inner_slopes[index - 1] * exists[:, None]
+    gradients: Tensor = pulled.transpose(1, 2) * problem.exists[0, :, None]
+    return gradients

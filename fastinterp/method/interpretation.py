@@ -1,119 +1,36 @@
-"""interpret(): the whole method on raw sentences, and what it returns."""
+"""interpret(): the whole method on raw sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from fastinterp.errors import ModelError
 from fastinterp.kernels.problems import OptimizationConfig
-from fastinterp.method.optimization import field_edges, optimize_inputs
-from fastinterp.method.saliency import explain_locations
-from fastinterp.method.starts import content_keys, mix
-from fastinterp.method.words import nearest_words
+from fastinterp.method.answers import (
+    Answers,
+    Batch,
+    Settings,
+    add_contributions,
+    add_evidence,
+    add_points_to,
+    add_stands_out,
+    read_and_locate,
+)
+from fastinterp.method.background import Background, background_of
+from fastinterp.method.contrast import ContrastConfig
+from fastinterp.method.evidence import ActivationIndex, index_of
+from fastinterp.method.locations import ClassChoice, class_index
+from fastinterp.method.position_words import PositionConfig
+from fastinterp.method.results import Interpretation, Location
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.sentences import check_sentences
-from fastinterp.text.tokenizer import TokenizedText
+from fastinterp.validation import choice, integer
 
 # Bounds the memory for activations; results do not depend on it.
 SENTENCES_AT_ONCE = 512
-
-
-class _ComparedByValue:
-    """Equality of dataclasses that hold tensors, whose own == gives a tensor."""
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return all(torch.equal(mine, its) if isinstance(mine, Tensor) else mine == its for mine, its in pairs)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-
-@dataclass(frozen=True, eq=False)
-class Location(_ComparedByValue):
-    """One selected location of a hidden layer and what it detects.
-
-    Attributes:
-        index: position in the layer, 0 to L - 1.
-        score: its saliency (Eq. 3).
-        token_indices: positions of the sentence's tokens that it sees.
-        tokens: those tokens.
-        optimized: (D,) float32, the mean of the optimised receptive field (Eq. 8).
-        neighbors: the nearest words and their cosines, best first.
-    """
-
-    index: int
-    score: float
-    token_indices: tuple[int, ...]
-    tokens: tuple[str, ...]
-    optimized: Tensor
-    neighbors: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Interpretation(_ComparedByValue):
-    """Why a model predicts a class for one sentence.
-
-    Every tensor owns its memory, so that one result may be kept or pickled without the batch it came from.
-
-    Attributes:
-        text: the sentence as it came.
-        tokens: its tokens inside the frame, as the model reads them.
-        dropped: characters of the whole text that are part of no token, white space apart, and how often each.
-        unknown: those of them that are not in the vocabulary; the model sees one vector for all.
-        truncated: whether tokens beyond the frame were cut off.
-        label: name of the predicted class.
-        probability: softmax probability of that class.
-        layer: index of the interpreted layer.
-        saliency: (L,) float32, the score of every location.
-        locations: the selected locations, most salient first; none for a text without tokens.
-    """
-
-    text: str
-    tokens: tuple[str, ...]
-    dropped: dict[str, int]
-    unknown: tuple[str, ...]
-    truncated: bool
-    label: str
-    probability: float
-    layer: int
-    saliency: Tensor
-    locations: tuple[Location, ...]
-
-    @property
-    def dropped_signs(self) -> dict[str, int]:
-        """Those dropped characters that mean something: letters, marks, digits and symbols beyond ASCII."""
-        return TokenizedText(self.tokens, self.dropped).dropped_signs
-
-    def to_dict(self) -> dict[str, object]:
-        """Returns the same as plain lists, strings and numbers, ready for JSON."""
-        return {
-            "text": self.text,
-            "tokens": list(self.tokens),
-            "dropped": self.dropped,
-            "unknown": list(self.unknown),
-            "truncated": self.truncated,
-            "label": self.label,
-            "probability": self.probability,
-            "layer": self.layer,
-            "saliency": self.saliency.tolist(),
-            "locations": [
-                {
-                    "index": location.index,
-                    "score": location.score,
-                    "token_indices": list(location.token_indices),
-                    "tokens": list(location.tokens),
-                    "optimized": location.optimized.tolist(),
-                    "neighbors": [{"word": word, "cosine": cosine} for word, cosine in location.neighbors],
-                }
-                for location in self.locations
-            ],
-        }
+ANSWERS = ("contributions", "points_to", "stands_out", "fires_alike")
 
 
 def interpret(
@@ -123,6 +40,15 @@ def interpret(
     locations: int = 3,
     neighbors: int = 5,
     optimization: OptimizationConfig | None = None,
+    *,
+    answers: Iterable[str] | None = None,
+    target: ClassChoice = None,
+    versus: str | int | None = None,
+    order: str = "most",
+    contrast: ContrastConfig | None = None,
+    positions: PositionConfig | None = None,
+    background: Background | None = None,
+    index: ActivationIndex | None = None,
 ) -> list[Interpretation]:
     """Returns for each sentence which locations of a layer decide its prediction and what they detect, in words.
 
@@ -134,62 +60,125 @@ def interpret(
     Args:
         model: the classifier.
         sentences: raw texts, in a list, a generator or a column of a data frame.
-        layer: index of the interpreted convolution, 0 for the first.
-        locations: m, how many of the most salient locations to explain. A location that sees only padding is never
-            one of them, so a short sentence may have fewer.
-        neighbors: k, words for each location.
-        optimization: settings of the input optimisation; defaults to the paper's for MR and 1,000 steps.
+        layer: index of the interpreted layer, 0 for the first.
+        locations: m, how many locations to explain. A location that sees only padding is never one of them, so a short
+            sentence may have fewer.
+        neighbors: k, words and n-grams for each location.
+        optimization: settings of Eq. 5-8; defaults to the paper's for MR and 1,000 steps.
+        answers: which of "contributions" (what each token adds to the score), "points_to" (Eq. 5-8), "stands_out" (a
+            word for each position, by contrast with the background) and "fires_alike" (real n-grams of the index). By
+            default all for which the model has what they need.
+        target: the explained class: None for the predicted one, a name or an index, or an index for each sentence.
+        versus: another class; the difference of the two scores is explained.
+        order: "most" salient locations first, "least" (what speaks against the class), or "absolute".
+        contrast: settings of "stands_out".
+        positions: how its words are chosen.
+        background: by default the one that was saved with the model; `fit_background` makes one.
+        index: by default the one that was saved with the model; `build_index` makes one.
 
     Raises:
         TypeError: `sentences` is a single string or a table, or holds something else than strings.
-        ValueError: no such layer, m or k out of range, or a model with NaN weights.
+        ValueError: no such layer, class, answer or order, m or k out of range, or a model with NaN weights.
+        ModelError: an answer that was asked for needs a background or an index that is not there, or another model's.
     """
     texts = check_sentences(sentences)
-    config = optimization or OptimizationConfig()
+    wanted = None if answers is None else {choice("answers", answer, ANSWERS) for answer in _listed(answers)}
+    background = background if background is not None else background_of(model)
+    index = index if index is not None else index_of(model, layer)
+    _check_sources(model, layer, wanted, background, index)
+    stands_out = background is not None and (wanted is None or "stands_out" in wanted)
+    settings = Settings(
+        layer,
+        locations,
+        integer("neighbors", neighbors, least=1, most=model.prepared().searchable),
+        (optimization or OptimizationConfig()) if wanted is None or "points_to" in wanted else None,
+        (contrast or ContrastConfig()) if stands_out else None,
+        positions or PositionConfig(),
+        background,
+        index if wanted is None or "fires_alike" in wanted else None,
+        wanted is None or "contributions" in wanted,
+        None if versus is None else class_index(model, "versus", versus),
+        order,
+    )
+    each = _target_of_each(target)
+    if each is not None and len(each) != len(texts):
+        raise ValueError(f"target: expected one class for each of {len(texts)} sentences, got {len(each)}")
     results: list[Interpretation] = []
     # No texts at all are a batch too, so that the other arguments are checked whatever there is to explain.
     for first in range(0, max(1, len(texts)), SENTENCES_AT_ONCE):
-        results += _interpret_batch(
-            model, texts[first : first + SENTENCES_AT_ONCE], layer, locations, neighbors, config
-        )
+        part = slice(first, first + SENTENCES_AT_ONCE)
+        results += _interpret_batch(model, texts[part], settings, target if each is None else each[part])
     return results
 
 
+def _target_of_each(target: ClassChoice) -> list[int] | None:
+    """The classes where one was given for each sentence, None where one goes for all."""
+    if isinstance(target, Tensor):
+        return target.tolist() if target.dim() > 0 else None
+    return list(target) if isinstance(target, Sequence) and not isinstance(target, str) else None
+
+
+def _listed(answers: Iterable[str]) -> list[str]:
+    return [answers] if isinstance(answers, str) else list(answers)
+
+
+def _check_sources(
+    model: TextClassifier,
+    layer: int,
+    wanted: set[str] | None,
+    background: Background | None,
+    index: ActivationIndex | None,
+) -> None:
+    """Raises ModelError where an answer that was asked for lacks what it needs, or has that of another model."""
+    if background is not None and (wanted is None or "stands_out" in wanted):
+        background.layer(model, layer)
+    elif wanted is not None and "stands_out" in wanted:
+        raise ModelError("background: the model has none; fit_background(model, texts) makes one")
+    if index is not None and (wanted is None or "fires_alike" in wanted):
+        index.check(model, layer)
+    elif wanted is not None and "fires_alike" in wanted:
+        raise ModelError(f"index: the model has none for layer {layer}; build_index(model, dataset, ...) makes one")
+
+
 def _interpret_batch(
+    model: TextClassifier, sentences: Sequence[str], settings: Settings, target: ClassChoice
+) -> list[Interpretation]:
+    batch = read_and_locate(model, sentences, settings, target)
+    answers: Answers = [{} for _ in batch.sentence]
+    if settings.contributions:
+        add_contributions(model, batch, answers)
+    if settings.optimization is not None:
+        add_points_to(model, batch, answers, settings, settings.optimization)
+    if settings.contrast is not None and settings.background is not None:
+        add_stands_out(model, batch, answers, settings, settings.contrast, settings.background)
+    if settings.index is not None:
+        add_evidence(batch, answers, settings, settings.index)
+    return _results(model, sentences, batch, answers, settings)
+
+
+def _results(
     model: TextClassifier,
     sentences: Sequence[str],
-    layer: int,
-    locations: int,
-    neighbors: int,
-    config: OptimizationConfig,
+    batch: Batch,
+    answers: Answers,
+    settings: Settings,
 ) -> list[Interpretation]:
-    model.prepared()
-    read = model.read(sentences)
-    texts, ids = read.texts, read.ids
-    found, chosen, activations = explain_locations(model, ids, layer, locations)
-    begin, end = field_edges(model, layer, chosen.location)
-    keys = mix(content_keys(ids).to(model.device)[chosen.sentence], chosen.location)
-    optimized = optimize_inputs(model, activations, layer, begin, end, keys, config)
-    words = nearest_words(model, optimized.overall, neighbors)
-    scores, overall = found.scores.cpu(), optimized.overall.cpu()
-
-    before = model.stack(layer).before
+    located, texts = batch.located, batch.read.texts
+    scores = located.scores.cpu()
     described: list[list[Location]] = [[] for _ in sentences]
-    rows = zip(chosen.sentence.tolist(), chosen.location.tolist(), begin.tolist(), end.tolist(), strict=True)
-    for problem, (sentence, location, first, last) in enumerate(rows):
-        tokens = texts[sentence].tokens[: model.length]
-        seen = range(location - before + first, min(location - before + last, len(tokens)))
-        described[sentence].append(
+    places = zip(batch.sentence, located.chosen.location.tolist(), batch.seen, answers, strict=True)
+    for row, location, seen, answer in places:
+        tokens = texts[row].tokens
+        described[row].append(
             Location(
                 index=location,
-                score=float(scores[sentence, location]),
+                score=float(scores[row, location]),
                 token_indices=tuple(seen),
                 tokens=tuple(tokens[i] for i in seen),
-                optimized=overall[problem].clone(),
-                neighbors=tuple(words[problem]),
+                **answer,
             )
         )
-    class_scores = found.class_scores.cpu()
+    class_scores = located.class_scores.cpu()
     probabilities, classes = class_scores.softmax(dim=1), class_scores.argmax(dim=1).tolist()
     results = []
     for i, sentence in enumerate(sentences):
@@ -203,7 +192,10 @@ def _interpret_batch(
                 truncated=len(texts[i].tokens) > model.length,
                 label=model.classes[classes[i]],
                 probability=float(probabilities[i, classes[i]]),
-                layer=layer,
+                target=model.classes[located.targets[i]],
+                versus=None if settings.versus is None else model.classes[settings.versus],
+                order=settings.order,
+                layer=settings.layer,
                 saliency=scores[i].clone(),
                 locations=tuple(described[i]),
             )

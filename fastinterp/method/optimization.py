@@ -135,7 +135,8 @@ def _channel_optima(
         begin, end = (torch.full((channels,), row, device=device) for row in (first, last))
         alone = replace(problems, target=torch.eye(channels, dtype=torch.float32, device=device), begin=begin, end=end)
         kept[key] = _joint(model, layer, alone, torch.arange(channels, device=device), config).inputs
-    return kept[key]
+    optima: Tensor = kept[key]
+    return optima
 
 
 _MOST_ITERATIONS = 1000  # of CCP; gates are finite in number and it stops by itself after about five

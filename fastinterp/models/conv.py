@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import reprlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -111,6 +112,7 @@ class ConvTextModel(nn.Module):
         self.linear = nn.Linear(config.channels[-1], len(config.classes), **made)
         self._prepared: tuple[_WeightState, PreparedWeights] | None = None
         self._fingerprint: tuple[PreparedWeights, str] | None = None
+        self.folder: Path | None = None  # where the weights were loaded from
 
     def forward(self, ids: Tensor) -> Tensor:
         """Returns class scores (B, classes), before softmax, of token ids (B, L) int64."""
@@ -218,6 +220,11 @@ class ConvTextModel(nn.Module):
         else:
             self._check_padding()
         return self._prepared[1]
+
+    def companion(self, name: str) -> Path | None:
+        """Returns the path of another file that was saved with the model, None where there is none."""
+        path = None if self.folder is None else self.folder / name
+        return path if path is not None and path.is_file() else None
 
     def fingerprint(self) -> str:
         """Returns the SHA-256, in hex, of configuration, vocabulary and weights; another one after each change.

@@ -28,6 +28,8 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE, VOCABULARY_FILE, METRICS_FILE = "model.safetensors", "vocabulary.txt", "metrics.json"
 # All that a version may hold, and so all that is ever removed from one. A new kind of file is added here.
 VERSION_FILES = (WEIGHTS_FILE, VOCABULARY_FILE, METRICS_FILE)
+# What is measured with the model's weights and saved with them: a background, an index for a layer.
+COMPANION = re.compile(r"background\.safetensors|index-[0-9]{1,3}\.safetensors")
 # Before there were versions, these files stood beside config.json, the first two of them always.
 _FLAT_FILES = (WEIGHTS_FILE, VOCABULARY_FILE, METRICS_FILE)
 _VERSION = re.compile(r"fastinterp-version-[0-9a-f]{12}")
@@ -103,7 +105,7 @@ def write_version(folder: Path, config: ModelConfig, files: Mapping[str, Callabl
     Args:
         folder: absolute path.
         config: the model's shape.
-        files: for each of its files the function that writes it; the names are among VERSION_FILES.
+        files: for each of its files the function that writes it; the names are among VERSION_FILES or match COMPANION.
 
     Raises:
         ModelError: the folder cannot be written, holds something that is no model of ours, or another process has
@@ -250,9 +252,10 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _remove(place: Path) -> None:
     """Removes a folder of ours; what somebody else has put into it stays, and the folder with it."""
-    for name in (*VERSION_FILES, CONFIG_FILE):
-        with contextlib.suppress(FileNotFoundError):
-            (place / name).unlink()
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(place):
+            if name in (*VERSION_FILES, CONFIG_FILE) or COMPANION.fullmatch(name):
+                (place / name).unlink(missing_ok=True)
     try:
         place.rmdir()
     except FileNotFoundError:

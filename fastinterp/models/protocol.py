@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ class PreparedWeights:
 
     inverse_norms: Tensor
     searchable: int
-    kept: dict[object, Tensor] = field(default_factory=dict)
+    kept: dict[object, Any] = field(default_factory=dict)
 
 
 class TextClassifier(Protocol):
@@ -130,6 +131,10 @@ class TextClassifier(Protocol):
 
     def prepared(self) -> PreparedWeights:
         """Returns what is computed once for the weights; raises ValueError where they cannot be explained."""
+        ...
+
+    def companion(self, name: str) -> Path | None:
+        """Returns the path of another file that was saved with the model, None where there is none."""
         ...
 
     def fingerprint(self) -> str:

@@ -17,6 +17,7 @@ from fastinterp.messages import one_line
 from fastinterp.models.conv import ConvTextModel, find_fault
 from fastinterp.models.device import check_device
 from fastinterp.models.folder import (
+    COMPANION,
     CONFIG_FILE,
     METRICS_FILE,
     VOCABULARY_FILE,
@@ -42,7 +43,12 @@ def check_output(folder: str | Path) -> Path:
     return absolute
 
 
-def save(model: ConvTextModel, folder: str | Path, metrics: Mapping[str, object] | None = None) -> None:
+def save(
+    model: ConvTextModel,
+    folder: str | Path,
+    metrics: Mapping[str, object] | None = None,
+    companions: Mapping[str, Callable[[Path], object]] | None = None,
+) -> None:
     """Writes the model and, where given, its metrics into the folder; all or nothing, also when killed.
 
     `config.json` has the shape and names the subfolder with `model.safetensors`, `vocabulary.txt` and `metrics.json`.
@@ -53,6 +59,8 @@ def save(model: ConvTextModel, folder: str | Path, metrics: Mapping[str, object]
         model: the classifier; all its weights float32 and finite, its padding row zero.
         folder: made where it is missing; may be a mount point or a symbolic link.
         metrics: plain numbers, strings, lists and dicts.
+        companions: other files that go with these weights, by name the function that writes each:
+            `background.safetensors` or `index-<layer>.safetensors`.
 
     Raises:
         TypeError: no ConvTextModel, or metrics that JSON does not know.
@@ -71,6 +79,10 @@ def save(model: ConvTextModel, folder: str | Path, metrics: Mapping[str, object]
     if metrics is not None:
         text = _json(metrics)
         files[METRICS_FILE] = lambda path: path.write_text(text, encoding="utf-8")
+    for name, write in (companions or {}).items():
+        if not COMPANION.fullmatch(name):
+            raise ValueError(f"companions: expected background.safetensors or index-<layer>.safetensors, got {name!r}")
+        files[name] = write
     write_version(_absolute(folder), model.config, files)
 
 
@@ -147,9 +159,11 @@ def _load(entry: Entry) -> ConvTextModel:
     if fault is not None:
         raise ModelError(f"{one_line(weights_path)}: {one_line(fault, 220)}")
     try:
-        return ConvTextModel.from_tensors(entry.config, vocabulary, tensors)
+        model = ConvTextModel.from_tensors(entry.config, vocabulary, tensors)
     except ValueError as error:
         raise ModelError(f"{one_line(weights_path)}: {one_line(error)}") from error
+    model.folder = entry.place
+    return model
 
 
 def _check_file(path: Path) -> None:

@@ -1,0 +1,122 @@
+"""Which locations of sentences are explained, for which class: saliency for the class that the caller asks about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastinterp.method.contributions import score_gradients
+from fastinterp.method.saliency import Selection, layer_activations, select_locations
+from fastinterp.models.protocol import TextClassifier
+from fastinterp.validation import choice, got, integer
+
+ORDERS = ("most", "least", "absolute")
+ClassChoice = str | int | Sequence[int] | Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """The selected locations of S sentences, N in all.
+
+    Attributes:
+        scores: (S, L) float32, Score_i of every location for the explained class (Eq. 3).
+        class_scores: (S, classes) float32, before softmax.
+        targets: S indices of the explained classes.
+        chosen: the locations.
+        activations: (N, C) float32, theirs.
+        gradients: (N, C) float32, of the explained score by them; None where they were not asked for.
+    """
+
+    scores: Tensor
+    class_scores: Tensor
+    targets: list[int]
+    chosen: Selection
+    activations: Tensor
+    gradients: Tensor | None
+
+
+def locate(
+    model: TextClassifier,
+    ids: Tensor,
+    layer: int,
+    locations: int,
+    target: ClassChoice = None,
+    versus: str | int | None = None,
+    order: str = "most",
+    with_gradients: bool = False,
+) -> Located:
+    """Returns the most salient locations of each sentence, for the class asked about.
+
+    Args:
+        model: the classifier.
+        ids: (S, L) int64; padding only behind the tokens.
+        layer: index of the layer.
+        locations: m, at most L.
+        target: None for the predicted class; or one class, by name or index, for all; or an index for each sentence.
+        versus: another class, whose score is taken away from the target's.
+        order: "most" salient first, "least" (what speaks against the class), or "absolute".
+        with_gradients: whether the gradients at the locations are wanted too.
+
+    Raises:
+        TypeError: a target of another kind.
+        ValueError: no such layer, class or order, `versus` equal to a target, or m out of range.
+    """
+    choice("order", order, ORDERS)
+    other = None if versus is None else class_index(model, "versus", versus)
+    scores, class_scores, targets = [], [], []
+    sentences, places, activations, gradients = [], [], [], []
+    first = 0
+    for batch, found, hidden in layer_activations(model, ids, layer):
+        asked = _targets(model, target, first, len(ids), found.class_scores)
+        if other is not None and other in asked:
+            raise ValueError(f"versus: expected another class than the explained one, got {got(model.classes[other])}")
+        batch_scores, slopes = found.scores, [torch.empty(0)] * len(batch)
+        if target is not None or other is not None or with_gradients:
+            slopes = [score_gradients(model, hidden[row], layer, wanted, other) for row, wanted in enumerate(asked)]
+        if target is not None or other is not None:
+            batch_scores = torch.stack([(slope * hidden[row]).sum(dim=1) for row, slope in enumerate(slopes)])
+        ranked = {"most": batch_scores, "least": -batch_scores, "absolute": batch_scores.abs()}[order]
+        chosen = select_locations(model, batch, ranked, layer, locations)
+        scores.append(batch_scores)
+        class_scores.append(found.class_scores)
+        targets += asked
+        sentences.append(chosen.sentence + first)
+        places.append(chosen.location)
+        activations.append(hidden[chosen.sentence, chosen.location])
+        if with_gradients:
+            pairs = zip(chosen.sentence.tolist(), chosen.location.tolist(), strict=True)
+            rows = [slopes[sentence][location] for sentence, location in pairs]
+            gradients.append(torch.stack(rows) if rows else hidden.new_zeros(0, hidden.shape[2]))
+        first += len(batch)
+    return Located(
+        torch.cat(scores),
+        torch.cat(class_scores),
+        targets,
+        Selection(torch.cat(sentences), torch.cat(places)),
+        torch.cat(activations),
+        torch.cat(gradients) if with_gradients else None,
+    )
+
+
+def class_index(model: TextClassifier, name: str, value: object) -> int:
+    """Returns the index of a class given by name or index; raises ValueError where there is none."""
+    if isinstance(value, str):
+        return model.classes.index(choice(name, value, model.classes))
+    return integer(name, value, least=0, most=len(model.classes) - 1)
+
+
+def _targets(model: TextClassifier, target: ClassChoice, first: int, count: int, class_scores: Tensor) -> list[int]:
+    """The classes of the sentences from the `first` on, as many as there are class scores."""
+    if target is None:
+        return [int(index) for index in class_scores.argmax(dim=1)]
+    if isinstance(target, Tensor) and target.dim() > 0:
+        target = target.tolist()
+    if isinstance(target, Sequence) and not isinstance(target, str):
+        if len(target) != count:
+            raise ValueError(f"target: expected one class for each of {count} sentences, got {len(target)}")
+        return [class_index(model, "target", each) for each in target[first : first + len(class_scores)]]
+    value = target.item() if isinstance(target, Tensor) else target
+    return [class_index(model, "target", value)] * len(class_scores)
