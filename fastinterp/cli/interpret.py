@@ -15,7 +15,8 @@ from fastinterp.display.console import print_interpretation
 from fastinterp.display.progress import ProgressReport
 from fastinterp.display.screen import Screen
 from fastinterp.errors import DataError
-from fastinterp.method.interpretation import SENTENCES_AT_ONCE, interpret
+from fastinterp.method.interpretation import ANSWERS, SENTENCES_AT_ONCE, interpret
+from fastinterp.method.locations import ORDERS
 from fastinterp.models.storage import load_model
 
 _BYTES_AT_ONCE = 1 << 16
@@ -26,10 +27,25 @@ _BYTES_AT_ONCE = 1 << 16
 @click.argument("text", nargs=-1)
 @click.option("--file", "file", type=click.File("rb"), help="One sentence a line; - is standard input.")
 @interpretation_options
+@click.option("--answers", help=f"Some of {','.join(ANSWERS)}; default: all that the model has what they need for.")
+@click.option("--target", help="Class to explain, by name; default: the predicted one.")
+@click.option("--versus", help="Another class: explain the difference of the two scores.")
+@click.option(
+    "--order", type=click.Choice(ORDERS), default="most", show_default=True, help="Which locations come first."
+)
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every score and vector.")
 def command(
-    model: Path, text: tuple[str, ...], file: BinaryIO | None, device: str, as_json: bool, **settings: Any
+    model: Path,
+    text: tuple[str, ...],
+    file: BinaryIO | None,
+    answers: str | None,
+    target: str | None,
+    versus: str | None,
+    order: str,
+    device: str,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Say in words what decides the prediction of MODEL for each TEXT.
 
@@ -38,7 +54,13 @@ def command(
     if text and file is not None:
         raise click.UsageError("give sentences as arguments or with --file, not both")
     loaded = load_model(model, device)
-    arguments = interpretation_arguments(settings)
+    arguments = {
+        **interpretation_arguments(settings),
+        "answers": None if answers is None else answers.split(","),
+        "target": target,
+        "versus": versus,
+        "order": order,
+    }
     interpret(loaded, [], **arguments)  # a wrong option is refused before the first sentence is waited for
     batches = _cut(text) if text else _lines(file if file is not None else sys.stdin.buffer)
     done = 0
