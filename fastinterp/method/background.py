@@ -1,7 +1,7 @@
 """What a layer's activations usually are: their mean and covariance over a reference corpus.
 
 An activation says something about its own location only beside what is usual. `Whitening` measures how alike two
-activations are by the cosine of W (a - mean), where W W^T is the inverse of the covariance, shrunk a little.
+activations are by the cosine of W^T (a - mean), where W W^T is the inverse of the covariance, shrunk a little.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class LayerBackground:
     count: int
 
     def whitening(self, shrinkage: float = SHRINKAGE) -> Whitening:
-        """Returns the distance measure W (a - mean), W W^T = (covariance + shrinkage x its mean variance x I)^-1.
+        """Returns the measure of likeness W^T (a - mean), W W^T = (covariance + shrinkage x its mean variance x I)^-1.
 
         Args:
             shrinkage: eps. Small values stress channels that seldom move, large ones leave only the centring.

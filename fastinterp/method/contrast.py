@@ -2,7 +2,7 @@
 
 Eq. 5-8 reproduce the direction of an activation, most of which every location of a class shares, so they name the
 class. Here the distance is measured beside what is usual: an activation a' is judged by the whitened distance
-d(X) = |W (a'(X) - a)|^2, W from `Whitening`. For given gates a'(X) is linear in X, with the Jacobian J to the C
+d(X) = |W^T (a'(X) - a)|^2, W from `Whitening`. For given gates a'(X) is linear in X, with the Jacobian J to the C
 channels, so that a damped Gauss-Newton step is a system of C equations, whatever the size of the field:
 
     X <- X + J^T (P S G + rho I)^-1 S P r,     G = J J^T,  P = W W^T,  S the channels' slopes,  r = a - S z
