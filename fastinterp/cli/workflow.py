@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,6 +14,10 @@ from fastinterp.data.word_vectors import DEFAULT_VECTORS, WordVectors, embed_voc
 from fastinterp.display.progress import ProgressReport
 from fastinterp.errors import DataError, DownloadError
 from fastinterp.evaluation.accuracy import accuracy
+from fastinterp.method.activation_index import build_index
+from fastinterp.method.background import fit_background
+from fastinterp.method.companions import BACKGROUND_FILE, index_file
+from fastinterp.method.index_storage import save_index
 from fastinterp.models.config import ModelConfig
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.device import check_device
@@ -124,12 +130,28 @@ def train_on_corpus(
             "training": dataclasses.asdict(config),
             "torch": torch.__version__,
         }
-        save(model, output, metrics)
+        save(model, output, metrics, _companions(model, corpus, progress))
         progress.screen.say(
             f"Test accuracy {metrics['test_accuracy']:.3f} (best epoch {result.best_epoch}, {result.seconds:.0f} s); "
             f"model in {output}"
         )
     return model
+
+
+def _companions(model: ConvTextModel, corpus: Corpus, progress: ProgressReport) -> dict[str, Callable[[Path], object]]:
+    """Measures the background and an index for every layer on the training texts; returns what writes them."""
+    progress.show("Measuring what the layers' activations usually are")
+    try:
+        background = fit_background(model, corpus.train.texts)
+    except ValueError as error:
+        progress.screen.say(f"No background ({error}); answers that need one are left out")
+        return {}
+    companions: dict[str, Callable[[Path], object]] = {BACKGROUND_FILE: background.save}
+    for layer in range(model.layers):
+        progress.show("Indexing the layers", layer, model.layers)
+        index = build_index(model, corpus.train, background, layer)
+        companions[index_file(layer)] = functools.partial(save_index, index)
+    return companions
 
 
 def _check_tokens(tokens: list[list[str]], corpus: Corpus, progress: ProgressReport) -> None:

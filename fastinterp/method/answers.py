@@ -150,6 +150,6 @@ def add_stands_out(
 def add_evidence(batch: Batch, answers: Answers, settings: Settings, index: ActivationIndex) -> None:
     """Adds the nearest real n-grams, "fires alike on"."""
     tokens = [batch.read.texts[row].tokens for row in batch.sentence]
-    found = index.search(batch.located.activations, settings.neighbors, tokens)
+    found = index.search(batch.located.activations, min(settings.neighbors, len(index)), tokens)
     for answer, evidence in zip(answers, found, strict=True):
         answer["evidence"] = tuple(evidence)

@@ -28,7 +28,6 @@ from fastinterp.validation import integer, number
 SENTENCES = 1500  # of the reference corpus, drawn at random; more change nothing that the measures can see
 LOCATIONS = 12  # the most salient ones of each sentence
 SHRINKAGE = 1.0
-BACKGROUND_FILE = "background.safetensors"
 _TEXTS_AT_ONCE = 4096
 _FORMAT = "fastinterp-background-1"
 _TENSORS = ("mean", "covariance", "slope")
@@ -148,22 +147,6 @@ def load_background(path: Path) -> Background:
             return Background(layers, file.get_tensor("counts"), metadata["fingerprint"])
     except (OSError, SafetensorError, ValueError, KeyError, AttributeError) as error:
         raise ModelError(f"{one_line(path)}: not a background ({one_line(error)})") from error
-
-
-def background_of(model: TextClassifier) -> Background | None:
-    """Returns the background that was saved with the model, None where there is none.
-
-    Raises:
-        ModelError: its file is damaged.
-    """
-    path = model.companion(BACKGROUND_FILE)
-    if path is None:
-        return None
-    kept = model.prepared().kept
-    if BACKGROUND_FILE not in kept:
-        kept[BACKGROUND_FILE] = load_background(path)
-    found: Background = kept[BACKGROUND_FILE]
-    return found
 
 
 def fit_background(

@@ -18,9 +18,10 @@ from fastinterp.method.answers import (
     add_stands_out,
     read_and_locate,
 )
-from fastinterp.method.background import Background, background_of
+from fastinterp.method.background import Background
+from fastinterp.method.companions import background_of, index_of
 from fastinterp.method.contrast import ContrastConfig
-from fastinterp.method.evidence import ActivationIndex, index_of
+from fastinterp.method.evidence import ActivationIndex
 from fastinterp.method.locations import ClassChoice, class_index
 from fastinterp.method.position_words import PositionConfig
 from fastinterp.method.results import Interpretation, Location

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from conftest import WORDS, small_model
@@ -137,7 +139,7 @@ def test_every_step_comes_nearer(seed: int, shape: int, activation: str):
         )
         for steps in (0, 1, 2, 5)
     ]
-    for before, after in zip(reached, reached[1:], strict=False):
+    for before, after in pairwise(reached):
         assert (after <= before * (1 + 1e-4) + 1e-6).all()
 
 
