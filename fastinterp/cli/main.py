@@ -64,7 +64,9 @@ def one_line_errors() -> Iterator[None]:
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         _discard(sys.stdout)
         sys.exit(0)
-    except click.ClickException:
+    except click.ClickException as error:
+        if "\n" not in error.message:  # the help text, which is shown where no command was given, has many lines
+            error.message = _shortened(error.message)
         raise
     except MemoryError:
         _end("Error: not enough memory", 2)
@@ -94,10 +96,12 @@ def _is_expected(error: Exception) -> bool:
 def _end(message: str, code: int) -> None:
     lines = message.rstrip("\n").split("\n")
     line = " ".join([*lines[:1], *(part.strip() for part in lines[1:])]) if code == 2 else message
-    if len(line) > _LONGEST_MESSAGE:
-        line = line[: _LONGEST_MESSAGE - 4] + " ..."
-    click.echo(line, err=True)
+    click.echo(_shortened(line), err=True)
     sys.exit(code)
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 4] + " ..."
 
 
 def _flush_or_discard(stream: TextIO) -> None:

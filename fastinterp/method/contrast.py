@@ -23,6 +23,7 @@ from torch.nn import functional
 from fastinterp.kernels.problems import Problems
 from fastinterp.method.background import SHRINKAGE, Background, Whitening, slope_at
 from fastinterp.method.fields import ACTIVATIONS, activations, pre_activations, pull_back
+from fastinterp.method.threads import one_thread
 from fastinterp.validation import integer, number
 
 _SHORTEST_STEP = 6  # halvings, at factor 0.4, before a step is given up
@@ -61,7 +62,7 @@ def contrast_inputs(
 ) -> Tensor:
     """Returns (B, R, D) float32 inputs that stand out as the locations do, zero outside the sentence frame.
 
-    Every problem is solved by itself, so that none depends on the others of the call.
+    No problem depends on the others of the call: the first layer's are solved in float64, the others one by one.
 
     Args:
         problems: B locations; `target` holds their activations.
@@ -70,32 +71,32 @@ def contrast_inputs(
         whitening: of that layer.
         config: settings.
     """
-    gates = [background.layers[below].slope.to(problems.target.device, torch.float32) for below in range(layer)]
     width = problems.weights[0].shape[1]
     inputs = problems.target.new_zeros(len(problems), problems.field, width)
-    solvers: dict[tuple[int, int], Tensor] = {}
-    edges = zip(problems.begin.tolist(), problems.end.tolist(), strict=True)
-    for row, edge in enumerate(edges):
-        problem = problems[row : row + 1]
-        if layer == 0:
-            if edge not in solvers:
-                solvers[edge] = _linear_solver(problem, whitening, config.damping)
-            apart = (problem.target[0] - whitening.mean.to(problem.target)).to(torch.float32)
-            inputs[row] = (apart @ solvers[edge]).view(problem.field, width)
-        else:
-            inputs[row] = _descend(problem, gates, whitening, config)
+    edges = torch.stack([problems.begin, problems.end], dim=1)
+    if layer == 0:
+        apart = problems.target.double() - whitening.mean.to(problems.target.device)
+        for edge in edges.unique(dim=0):
+            members = (edges == edge).all(dim=1)
+            solver = _linear_solver(problems[members.nonzero()[0, 0] :][:1], whitening, config.damping)
+            inputs[members] = (apart[members] @ solver).to(inputs.dtype).view(-1, problems.field, width)
+        return inputs
+    gates = [background.layers[below].slope.to(inputs.device, inputs.dtype) for below in range(layer)]
+    with one_thread():
+        for row in range(len(problems)):
+            inputs[row] = _descend(problems[row : row + 1], gates, whitening, config)
     return inputs
 
 
 def _linear_solver(problem: Problems, whitening: Whitening, damping: float) -> Tensor:
-    """Returns the (C, R D) matrix that takes a - mean to the first layer's input; it depends on the edges alone."""
+    """Returns the (C, R D) float64 matrix that takes a - mean to the first layer's input for a field's edges."""
     jacobian = _jacobian(problem, []).double()
     precision = whitening.precision.to(jacobian.device)
     system = precision @ jacobian @ jacobian.T
     system += damping * system.diagonal().mean() * torch.eye(len(system), dtype=torch.float64, device=system.device)
     # X = J^T (P G + rho I)^-1 P (a - mean), written for a row vector from the left.
     solver: Tensor = torch.linalg.solve(system, precision).T @ jacobian
-    return solver.to(torch.float32)
+    return solver
 
 
 def _jacobian(problem: Problems, inner_slopes: list[Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ from torch.nn import functional
 from fastinterp.kernels.problems import Problems
 from fastinterp.method.background import slope_at
 from fastinterp.method.fields import ACTIVATIONS, pre_activations, pull_back
+from fastinterp.method.threads import one_thread
 from fastinterp.models.protocol import TextClassifier
 
 
@@ -70,11 +71,12 @@ def token_scores(problems: Problems, inputs: Tensor, gradients: Tensor) -> Token
         gradients: (B, C) of the class score by the activations.
     """
     tokens = inputs.new_zeros(inputs.shape[:2])
-    for number in range(len(problems)):
-        problem, seen = problems[number : number + 1], inputs[number : number + 1]
-        values = pre_activations(problem, seen)
-        inner = [slope_at(problem.activation, ACTIVATIONS[problem.activation](z[0])) for z in values[:-1]]
-        slope = slope_at(problem.activation, problem.target[0])
-        pulled = pull_back(problem, (gradients[number] * slope)[None, :, None], inner)
-        tokens[number] = (pulled * seen)[0].sum(dim=1)
+    with one_thread():
+        for number in range(len(problems)):
+            problem, seen = problems[number : number + 1], inputs[number : number + 1]
+            values = pre_activations(problem, seen)
+            inner = [slope_at(problem.activation, ACTIVATIONS[problem.activation](z[0])) for z in values[:-1]]
+            slope = slope_at(problem.activation, problem.target[0])
+            pulled = pull_back(problem, (gradients[number] * slope)[None, :, None], inner)
+            tokens[number] = (pulled * seen)[0].sum(dim=1)
     return TokenScores(tokens, (gradients * problems.target).sum(dim=1) - tokens.sum(dim=1))

@@ -52,15 +52,10 @@ def activations(problems: Problems, inputs: Tensor) -> Tensor:
     return ACTIVATIONS[problems.activation](pre_activations(problems, inputs)[-1].squeeze(2))
 
 
-def activations_above_first(problem: Problems, z: Tensor) -> Tensor:
-    """Returns the activations (N, C) of one location for N values of the first layer's pre-activations.
-
-    Args:
-        problem: one location.
-        z: (N, C_1, positions).
-    """
-    last = [z, *_above(problem, z)][-1]
-    return ACTIVATIONS[problem.activation](last.squeeze(2))
+def activations_above_first(problems: Problems, z: Tensor) -> Tensor:
+    """Returns the activations (B, C) of locations for the first layer's pre-activations (B, C_1, positions)."""
+    last = [z, *_above(problems, z)][-1]
+    return ACTIVATIONS[problems.activation](last.squeeze(2))
 
 
 def pull_back(problem: Problems, pulled: Tensor, inner_slopes: Sequence[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastinterp.method.contributions import score_gradients
 from fastinterp.method.saliency import Selection, layer_activations, select_locations
+from fastinterp.method.threads import one_thread
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.validation import choice, got, integer
 
@@ -75,7 +76,8 @@ def locate(
             raise ValueError(f"versus: expected another class than the explained one, got {got(model.classes[other])}")
         batch_scores, slopes = found.scores, [torch.empty(0)] * len(batch)
         if target is not None or other is not None or with_gradients:
-            slopes = [score_gradients(model, hidden[row], layer, wanted, other) for row, wanted in enumerate(asked)]
+            with one_thread():
+                slopes = [score_gradients(model, hidden[row], layer, wanted, other) for row, wanted in enumerate(asked)]
         if target is not None or other is not None:
             batch_scores = torch.stack([(slope * hidden[row]).sum(dim=1) for row, slope in enumerate(slopes)])
         ranked = {"most": batch_scores, "least": -batch_scores, "absolute": batch_scores.abs()}[order]

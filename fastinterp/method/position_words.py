@@ -9,7 +9,7 @@ ones on, one position after the other takes the candidate with which the locatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from fastinterp.validation import integer
 
 LEAST_COUNT = 3  # how often a candidate must stand in the reference corpus: rarer words have vectors of little meaning
 COMMONEST = 100  # so many words of the reference corpus may stand for themselves
+CANDIDATES_FIRST_LAYER, CANDIDATES_ABOVE = 5, 10  # above, single words say less
+_BYTES_AT_ONCE = 1 << 26  # bounds the memory for the candidates' parts
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,7 @@ class PositionConfig:
     """How the words of the positions are chosen.
 
     Attributes:
-        candidates: words considered at each position; by default 5 in the first layer and 20 above, where single words
-            say less.
+        candidates: words considered at each position; by default 5 in the first layer and 10 above.
         rounds: passes over the positions at most; 0 takes the nearest words as they are.
 
     Raises:
@@ -74,7 +75,7 @@ def position_words(
 ) -> PositionWords:
     """Returns for each field one word a position.
 
-    Every problem is solved by itself, so that none depends on the others of the call.
+    Choices are made in float64, so that neither the other problems of the call nor the number of threads decides one.
 
     Args:
         model: the classifier.
@@ -85,38 +86,42 @@ def position_words(
         whitening: of the layer.
         config: settings.
     """
-    wanted = config.candidates or (5 if len(problems.weights) == 1 else 20)
+    wanted = config.candidates or (CANDIDATES_FIRST_LAYER if len(problems.weights) == 1 else CANDIDATES_ABOVE)
+    candidates, cosines = _candidates(model, problems, inputs, own, counts, wanted)
+    occupied = (own > 0).to(candidates.device)
+    first = problems.weights[0]
+    floats = candidates[:1].numel() * first.shape[0] * first.shape[2]
+    best, likeness = [], []
+    for rows in torch.arange(len(problems)).split(max(1, _BYTES_AT_ONCE // (8 * max(1, floats)))):
+        part = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
+        search = _Search(problems[part], model.word_vectors[candidates[part]], occupied[part], whitening)
+        best.append(search.ascend(config.rounds))
+        likeness.append(search.reached)
+    chosen = torch.cat(best)[..., None]
+    ids = candidates.gather(2, chosen)[..., 0].masked_fill(~occupied, -1).cpu()
+    return PositionWords(ids, cosines.gather(2, chosen)[..., 0].cpu(), torch.cat(likeness).float().cpu())
+
+
+def _candidates(
+    model: TextClassifier, problems: Problems, inputs: Tensor, own: Tensor, counts: Tensor, wanted: int
+) -> tuple[Tensor, Tensor]:
+    """Returns ids (B, R, M) of the words nearest to each row that may stand there, and their cosines."""
     inverse_norms = _candidate_norms(model, counts, wanted + problems.field)
-    searchable = int((inverse_norms > 0).sum())
+    # As many more as could be words of the field.
+    most = min(wanted + problems.field, int((inverse_norms > 0).sum()))
     occupied = own > 0
     rows = inputs[occupied.to(inputs.device)].contiguous()
-    # As many more as could be words of the field.
-    most = min(wanted + problems.field, searchable)
     cosines, nearest = ops.cosine_topk(rows, model.word_vectors, inverse_norms, most)
-    content = own.masked_fill(torch.isin(own, counts.topk(min(COMMONEST, len(counts))).indices), 0).to(nearest.device)
-    weight = problems.weights[0]
-    flat_weight = weight.permute(1, 2, 0).flatten(1).contiguous()  # (D, K C)
-    ids, chosen_cosines = torch.full(own.shape, -1, dtype=torch.int64), torch.zeros(own.shape)
-    likeness = torch.zeros(len(problems))
-    first = 0
-    for number, count in enumerate(occupied.sum(dim=1).tolist()):
-        places = occupied[number].nonzero()[:, 0]
-        found, values = nearest[first : first + count], cosines[first : first + count]
-        first += count
-        if count == 0:
-            continue
-        # The field's content words go to the end, behind as many others as are wanted.
-        is_own = torch.isin(found, content[number])
-        order = is_own.to(torch.int8).argsort(dim=1, stable=True)[:, :wanted]
-        candidates, values = found.gather(1, order), values.gather(1, order)
-        vectors = model.word_vectors[candidates].flatten(0, 1)
-        parts = (vectors @ flat_weight).view(*candidates.shape, weight.shape[2], -1)
-        search = _Search(problems[number : number + 1], parts, places.tolist(), whitening)
-        best = search.ascend(config.rounds)[:, None]
-        ids[number, places] = candidates.gather(1, best)[:, 0].cpu()
-        chosen_cosines[number, places] = values.gather(1, best)[:, 0].cpu()
-        likeness[number] = search.reached
-    return PositionWords(ids, chosen_cosines, likeness)
+    common = counts.topk(min(COMMONEST, len(counts))).indices
+    content = own.masked_fill(torch.isin(own, common), 0)
+    # The field's content words go to the end, behind as many others as are wanted.
+    field_of_row = content.repeat_interleave(occupied.sum(dim=1), dim=0).to(nearest.device)
+    is_own = (nearest[:, :, None] == field_of_row[:, None, :]).any(dim=2)
+    order = is_own.to(torch.int8).argsort(dim=1, stable=True)[:, :wanted]
+    ids = nearest.new_zeros(*own.shape, order.shape[1])
+    values = cosines.new_zeros(ids.shape)
+    ids[occupied.to(ids.device)], values[occupied.to(ids.device)] = nearest.gather(1, order), cosines.gather(1, order)
+    return ids, values
 
 
 def _candidate_norms(model: TextClassifier, counts: Tensor, least: int) -> Tensor:
@@ -127,54 +132,62 @@ def _candidate_norms(model: TextClassifier, counts: Tensor, least: int) -> Tenso
 
 
 class _Search:
-    """Coordinate ascent over the candidates of one field.
+    """Coordinate ascent over the candidates of B fields at once, in float64.
 
     A word's part in the first layer's pre-activations is computed once; exchanging it is an addition.
 
     Args:
-        problem: one location.
-        parts: (T, M, K, C), what each candidate of the T positions that hold a token adds to the first layer's
-            pre-activation where it stands under each row of the kernel.
-        places: the T rows of the field.
+        problems: B locations.
+        vectors: (B, R, M, D) candidates of each row.
+        occupied: (B, R) bool, rows that hold a token; the others stay empty.
         whitening: of the layer.
     """
 
-    def __init__(self, problem: Problems, parts: Tensor, places: list[int], whitening: Whitening) -> None:
-        self.problem, self.parts, self.places = problem, parts, places
-        self.mean, self.factor = (each.to(parts.device, torch.float32) for each in (whitening.mean, whitening.factor))
-        self.own = functional.normalize((problem.target - self.mean) @ self.factor, dim=1)[0]
-        kernel = problem.weights[0].shape[2]
-        positions = problem.field - kernel + 1  # of the first layer that the field covers
-        # Row p is seen by the positions first to last - 1, by the nearer ones through the kernel's later rows.
-        self.spans = [(max(0, place - kernel + 1), min(positions, place + 1)) for place in places]
-        self.chosen = [0] * len(places)
-        self.values = problem.biases[0].repeat(positions, 1)
-        for turn in range(len(places)):
-            self._add(self.values, turn, parts[turn, 0])
-        self.reached = self._likeness(self.values[None])[0]
+    def __init__(self, problems: Problems, vectors: Tensor, occupied: Tensor, whitening: Whitening) -> None:
+        self.problems, self.occupied = problems.double(), occupied
+        self.mean, self.factor = (each.to(vectors.device) for each in (whitening.mean, whitening.factor))
+        self.own = functional.normalize((self.problems.target - self.mean) @ self.factor, dim=1)
+        weight = self.problems.weights[0]
+        self.kernel, self.positions = weight.shape[2], problems.field - weight.shape[2] + 1
+        flat_weight = weight.permute(1, 2, 0).flatten(1)  # (D, K C)
+        # (B, R, M, K, C): what each candidate adds to the position that sees it through each row of the kernel.
+        parts = (vectors.double() * occupied[..., None, None]).flatten(0, 2) @ flat_weight
+        self.parts = parts.view(*vectors.shape[:3], self.kernel, -1)
+        self.chosen = torch.zeros_like(occupied, dtype=torch.int64)
+        self.values = self.problems.biases[0].repeat(len(problems), self.positions, 1)
+        for row in range(problems.field):
+            self._add(self.values, row, self.parts[:, row, 0])
+        self.reached = self._likeness(self.values[:, None])[:, 0]
 
     def ascend(self, rounds: int) -> Tensor:
-        """Returns (T,) the candidate of each position."""
+        """Returns (B, R) the candidate of each row."""
+        fields = torch.arange(len(self.chosen), device=self.chosen.device)
         for _ in range(rounds):
-            before = self.chosen.copy()
-            for turn in range(len(self.places)):
-                trials = self.values.repeat(self.parts.shape[1], 1, 1)
-                self._add(trials, turn, self.parts[turn] - self.parts[turn, self.chosen[turn]])
-                likeness = self._likeness(trials)
-                best = int(likeness.argmax())
-                if likeness[best] > self.reached:
-                    self.reached, self.values, self.chosen[turn] = likeness[best], trials[best], best
-            if before == self.chosen:
+            before = self.chosen.clone()
+            for row in range(self.occupied.shape[1]):
+                part = self.parts[:, row]
+                trials = self.values[:, None].repeat(1, part.shape[1], 1, 1)
+                self._add(trials, row, part - part[fields, self.chosen[:, row]][:, None])
+                likeness, best = self._likeness(trials).max(dim=1)
+                better = (likeness > self.reached) & self.occupied[:, row]
+                self.reached = torch.where(better, likeness, self.reached)
+                self.values = torch.where(better[:, None, None], trials[fields, best], self.values)
+                self.chosen[:, row] = torch.where(better, best, self.chosen[:, row])
+            if torch.equal(before, self.chosen):
                 break
-        return torch.tensor(self.chosen, device=self.parts.device)
+        return self.chosen
 
-    def _add(self, values: Tensor, turn: int, part: Tensor) -> None:
-        """Adds (..., K, C) parts of the word at a turn's row to (..., positions, C) values of the first layer."""
-        first, last = self.spans[turn]
-        place = self.places[turn]
-        values[..., first:last, :] += part[..., place - last + 1 : place - first + 1, :].flip(-2)
+    def _add(self, values: Tensor, row: int, part: Tensor) -> None:
+        """Adds (..., K, C) parts of the word at `row` to (..., positions, C) values of the first layer."""
+        # The row is seen by the positions first to last - 1, by the nearer ones through the kernel's later rows.
+        first, last = max(0, row - self.kernel + 1), min(self.positions, row + 1)
+        values[..., first:last, :] += part[..., row - last + 1 : row - first + 1, :].flip(-2)
 
     def _likeness(self, values: Tensor) -> Tensor:
-        """Returns (N,) whitened cosines with the location's own activation for (N, positions, C) values."""
-        reached = (activations_above_first(self.problem, values.transpose(1, 2)) - self.mean) @ self.factor
-        return functional.cosine_similarity(reached, self.own[None])
+        """Returns (B, N) whitened cosines with the locations' own activations for (B, N, positions, C) values."""
+        count = values.shape[1]
+        begin, end = (each.repeat_interleave(count) for each in (self.problems.begin, self.problems.end))
+        repeated = replace(self.problems, begin=begin, end=end)
+        reached = activations_above_first(repeated, values.flatten(0, 1).transpose(1, 2))
+        whitened = ((reached - self.mean) @ self.factor).view(*values.shape[:2], -1)
+        return functional.cosine_similarity(whitened, self.own[:, None], dim=2)

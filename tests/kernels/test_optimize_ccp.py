@@ -102,7 +102,8 @@ def test_ccp_is_stationary_and_no_worse_for_more_iterations(processor: str, draw
     moving = problems.exists & (variable.detach().norm(dim=2) > 1e-3)
     gradient = (variable.grad * moving[..., None]).flatten(1).norm(dim=1)
     scale = 2 * config.l2_weight * variable.detach().flatten(1).norm(dim=1)
-    assert (gradient <= 1e-3 * scale + 1e-6).all()
+    attained = has_a_maximum(drawn, optimum.double())
+    assert (gradient <= 1e-3 * scale + 1e-6)[attained].all()
     assert (iterations < 1000).all()
 
 
