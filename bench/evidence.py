@@ -13,15 +13,14 @@ from fastinterp.method.background import fit_background
 from fastinterp.method.saliency import explain_locations
 
 K = 18  # what ActivationIndex.search asks for first when it shall find 5
-LOCATIONS = 60  # of each training sentence: nearly all that see a token, more than 200,000
 CHECKED = 500  # queries that are compared with float64; the rest would take a minute
 
 
 def mr_search() -> tuple[Tensor, Tensor]:
-    """The 3,198 locations of MR's test sentences, and 200,000 of its training sentences, whitened; layer 1."""
+    """The 3,198 locations of MR's test sentences, and 200,000 of those of its training sentences; layer 1, whitened."""
     model, corpus = workloads.model("mr"), workloads.corpus("mr")
     whitening = fit_background(model, corpus.train.texts, [0]).layer(model, 0).whitening()
-    _, _, searched = explain_locations(model, model.encode(corpus.train.texts), 0, LOCATIONS)
+    _, _, searched = explain_locations(model, model.encode(corpus.train.texts), 0, model.length)
     explained = workloads.located(model, "mr", None, layer=0).target
     rows = torch.randperm(len(searched), generator=torch.Generator().manual_seed(0))[:200_000]
     return whitening.whiten(explained).contiguous(), whitening.whiten(searched[rows]).contiguous()
