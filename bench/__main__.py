@@ -25,6 +25,7 @@ FILES = {
     "optimize_ccp": "ccp",
     "saliency": "saliency",
     "cosine_topk": "topk",
+    "evidence": "evidence",
     "interpret": "interpret",
     "latency": "latency",
     "training": "training",

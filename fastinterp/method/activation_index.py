@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,6 +57,8 @@ def build_index(
     if not isinstance(background, Background):
         raise TypeError(f"background: expected what fit_background(model, texts) returns, got {got(background)}")
     whitening = background.layer(model, layer).whitening(shrinkage)
+    # In the layout that a file has, since a product's last bit may depend on it.
+    whitening = replace(whitening, factor=whitening.factor.contiguous())
     each = integer("locations", locations, least=1, most=model.length)
     most = integer("most", most, least=1)
     if tuple(dataset.classes) != tuple(model.classes):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,13 +15,13 @@ from fastinterp.errors import ModelError
 from fastinterp.kernels import ops
 from fastinterp.messages import plural
 from fastinterp.method.background import Whitening
-from fastinterp.method.reference_corpus import ReferenceCorpus
+from fastinterp.method.reference_corpus import NO_TOKEN, ReferenceCorpus
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.validation import integer
 
 # How many more rows than the answer needs are searched for at first: those of copies and repetitions are left out.
 _MORE = 8
-_LONGEST = 1e30  # norm of a vector whose products float32 can hold; the shortest with a direction is its inverse
+_LONGEST = 1e18  # norm of a vector whose square float32 can hold; the shortest with a direction is its inverse
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,9 @@ class ActivationIndex:
             ModelError: the index holds values that are not finite.
         """
         cosines, rows = self.search_vectors(activations, k, sentences)
-        return [
-            [self.evidence(row, cosine) for row, cosine in zip(*found, strict=True) if row >= 0]
-            for found in zip(rows.tolist(), cosines.tolist(), strict=True)
-        ]
+        found = rows >= 0
+        each = iter(self.evidence(rows[found], cosines[found]))
+        return [list(islice(each, count)) for count in found.sum(dim=1).tolist()]
 
     def search_vectors(self, activations: Tensor, k: int, sentences: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
         """Returns cosines (B, k) float32 and rows (B, k) int64 of what `search` finds.
@@ -143,54 +144,64 @@ class ActivationIndex:
         """
         count = integer("k", k, least=1, most=len(self))
         self._check_queries(activations, sentences)
-        cosines = torch.zeros(len(activations), count)
-        rows = torch.full((len(activations), count), -1, dtype=torch.int64)
         searchable = int((self._inverse_norms > 0).sum())
         if not searchable or not len(activations):
-            return cosines, rows
+            return torch.zeros(len(activations), count), torch.full((len(activations), count), -1)
         queries = self.whitening.whiten(activations.detach().cpu()).contiguous()
         if not torch.isfinite(queries).all():
             raise ValueError("activations: expected finite values, got NaN, infinity or numbers too large to whiten")
+        answers = []
         # What no copy and no repetition pushes out of the first few is found for all queries at once.
         first = min(2 * count + _MORE, searchable)
         near_cosines, near_rows = ops.cosine_topk(queries, self.vectors, self._inverse_norms, first)
-        fields = self.fields(near_rows.flatten()).view(len(queries), first, self.width)
-        near_sentences = self.sentence[near_rows]
-        for query, tokens in enumerate(sentences):
+        rows_of_all = zip(
+            sentences,
+            near_cosines.tolist(),
+            near_rows.tolist(),
+            self.sentence[near_rows].tolist(),
+            _as_bytes(self.fields(near_rows.flatten()).view(len(queries), first, self.width)),
+            strict=True,
+        )
+        for query, (tokens, *found) in enumerate(rows_of_all):
             answer = _Answer(set(self.corpus.copies(tuple(tokens)[: self.length])))
-            found = zip(
-                near_cosines[query].tolist(),
-                near_rows[query].tolist(),
-                near_sentences[query].tolist(),
-                fields[query].numpy(),
-                strict=True,
-            )
-            for cosine, row, sentence, field in found:
-                answer.add(cosine, row, sentence, field.tobytes())
+            for cosine, row, sentence, field in zip(*found, strict=True):
+                answer.add(cosine, row, sentence, field)
+                if len(answer.rows) == count:
+                    break
             if len(answer.rows) < count and first < searchable:
                 self._search_on(queries[query : query + 1], count, answer)
-            kept = min(count, len(answer.rows))
-            cosines[query, :kept] = torch.tensor(answer.cosines[:kept])
-            rows[query, :kept] = torch.tensor(answer.rows[:kept], dtype=torch.int64)
-        return cosines, rows
+            answers.append(answer)
+        lacking = [count - len(answer.rows) for answer in answers]
+        cosines = [answer.cosines + [0.0] * lacks for answer, lacks in zip(answers, lacking, strict=True)]
+        rows = [answer.rows + [-1] * lacks for answer, lacks in zip(answers, lacking, strict=True)]
+        return torch.tensor(cosines, dtype=torch.float32), torch.tensor(rows, dtype=torch.int64)
 
-    def evidence(self, row: int, cosine: float) -> Evidence:
-        """Returns what stands in a row of the index.
+    def evidence(self, rows: Tensor, cosines: Tensor) -> list[Evidence]:
+        """Returns what stands in B rows of the index.
 
         Args:
-            row: 0 to N - 1.
-            cosine: how alike it and the explained location fire.
+            rows: (B,) int64, 0 to N - 1.
+            cosines: (B,), how alike each and an explained location fire.
         """
-        sentence, place = int(self.sentence[row]), int(self.location[row]) - self.before
-        start, end = self.corpus.starts[sentence : sentence + 2].tolist()
-        seen = self.corpus.tokens[start + max(place, 0) : min(start + place + self.width, end)]
-        return Evidence(
-            tuple(self.corpus.words[number] for number in seen.tolist()),
-            max(-place, 0),
-            self.corpus.texts[sentence],
-            self.classes[int(self.corpus.labels[sentence])],
-            cosine,
+        words, sentences = self.corpus.word_list, self.sentence[rows]
+        labels = self.corpus.labels[sentences].tolist()
+        found = zip(
+            self.fields(rows).tolist(),
+            self.corpus.texts.at(sentences.tolist()),
+            labels,
+            cosines.tolist(),
+            strict=True,
         )
+        return [
+            Evidence(
+                tokens=tuple(words[number] for number in field if number != NO_TOKEN),
+                offset=next(place for place, number in enumerate(field) if number != NO_TOKEN),
+                text=text,
+                label=self.classes[label],
+                cosine=cosine,
+            )
+            for field, text, label, cosine in found
+        ]
 
     def fields(self, rows: Tensor) -> Tensor:
         """Returns (B, R) int32, the receptive fields of rows (B,) int64; see `ReferenceCorpus.fields`."""
@@ -199,16 +210,16 @@ class ActivationIndex:
     def activations_of(self, rows: Tensor) -> Tensor:
         """Returns (B, C) float32, the activations of rows (B,) int64 as the model had them, up to rounding."""
         mean, factor = self.whitening.mean, self.whitening.factor
-        centred = torch.linalg.solve_triangular(factor, self.vectors[rows].double(), upper=False, left=False)
+        centred: Tensor = torch.linalg.solve_triangular(factor, self.vectors[rows].double(), upper=False, left=False)
         return (centred + mean).float()
 
     @cached_property
     def _inverse_norms(self) -> Tensor:
         """(N,) float32; 0 for vectors without a direction, which are never found."""
-        norms = torch.linalg.vector_norm(self.vectors, dim=1, dtype=torch.float64)
+        norms = torch.linalg.vector_norm(self.vectors, dim=1)
         if not (norms < _LONGEST).all():
             raise ModelError("index: its vectors hold NaN, infinity or huge numbers; build_index makes another")
-        return torch.where(norms > 1 / _LONGEST, 1 / norms, 0).float()
+        return torch.where(norms > 1 / _LONGEST, 1 / norms, 0)
 
     @cached_property
     def _every_field(self) -> Tensor:
@@ -222,12 +233,14 @@ class ActivationIndex:
             left[self._is_same_field(row)] = 0
         while (missing := count - len(answer.rows)) > 0 and (searchable := int((left > 0).sum())) > 0:
             cosines, rows = ops.cosine_topk(query, self.vectors, left, min(missing, searchable))
-            for cosine, row in zip(cosines[0].tolist(), rows[0].tolist(), strict=True):
-                if answer.add(cosine, row, int(self.sentence[row]), self._every_field[row].numpy().tobytes()):
-                    left[self._is_same_field(row)] = 0
+            fields = _as_bytes(self._every_field[rows[0]])
+            for cosine, row, field in zip(cosines[0].tolist(), rows[0].tolist(), fields, strict=True):
+                answer.add(cosine, row, int(self.sentence[row]), field)
+                left[self._is_same_field(row)] = 0
 
     def _is_same_field(self, row: int) -> Tensor:
-        return (self._every_field == self._every_field[row]).all(dim=1)
+        equal: Tensor = self._every_field == self._every_field[row]
+        return equal.all(dim=1)
 
     def _check_queries(self, activations: Tensor, sentences: Sequence[Sequence[str]]) -> None:
         channels = self.vectors.shape[1]
@@ -252,11 +265,15 @@ class _Answer:
         self.rows: list[int] = []
         self._fields: set[bytes] = set()
 
-    def add(self, cosine: float, row: int, sentence: int, field: bytes) -> bool:
-        """Takes the next best row if it may be taken; returns whether it was."""
-        if sentence in self.copies or field in self._fields:
-            return False
-        self._fields.add(field)
-        self.cosines.append(cosine)
-        self.rows.append(row)
-        return True
+    def add(self, cosine: float, row: int, sentence: int, field: bytes) -> None:
+        """Takes the next best row if it may be taken."""
+        if sentence not in self.copies and field not in self._fields:
+            self._fields.add(field)
+            self.cosines.append(cosine)
+            self.rows.append(row)
+
+
+def _as_bytes(fields: Tensor) -> list[Any]:
+    """Returns the rows (..., R) int32 as bytes, in nested lists; equal rows have equal bytes."""
+    listed: list[Any] = fields.contiguous().numpy().view(f"V{4 * fields.shape[-1]}")[..., 0].tolist()
+    return listed

@@ -188,7 +188,7 @@ def _check_tensors(tensors: dict[str, Tensor], channels: int, before: int, model
     for name, parts in (("text_starts", "texts"), ("word_starts", "words"), ("token_starts", "tokens")):
         starts = tensors[name]
         ends = [*starts[:1].tolist(), *starts[-1:].tolist()]
-        if ends != [0, len(tensors[parts])] or (starts.diff() < 0).any():
+        if ends != [0, len(tensors[parts])] or (starts[1:] < starts[:-1]).any():
             raise ValueError(f"damaged: {name}: expected ascending starts of {len(tensors[parts])} {parts}")
     for parts, name in (("texts", "text_starts"), ("words", "word_starts")):
         _check_strings(parts, tensors[parts], tensors[name])
@@ -199,8 +199,8 @@ def _check_tensors(tensors: dict[str, Tensor], channels: int, before: int, model
     if not count or (lengths < 1).any() or (lengths > model.length).any():
         raise ValueError("damaged: expected sentences of tokens inside the frame")
     _check_range("location", tensors["location"], (lengths + before).clamp(max=model.length))
-    if not torch.isfinite(tensors["mean"]).all() or not torch.isfinite(tensors["factor"]).all():
-        raise ValueError("damaged: mean or factor holds NaN or infinity")
+    if not all(torch.isfinite(tensors[name].float()).all() for name in ("mean", "factor")):
+        raise ValueError("damaged: mean or factor holds NaN, infinity or huge numbers")
     if tensors["factor"].triu(1).any() or not (tensors["factor"].diagonal() > 0).all():
         raise ValueError("damaged: factor: expected a lower triangular matrix with a positive diagonal")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -35,14 +36,19 @@ class PackedStrings:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def __getitem__(self, position: int) -> str:
-        first, last = self.starts[position : position + 2].tolist()
-        return self.characters[first:last].numpy().tobytes().decode("utf-8", "surrogatepass")
+    def at(self, positions: Sequence[int]) -> list[str]:
+        """Returns the strings at these positions."""
+        data, chosen = self.characters.numpy(), torch.tensor(positions, dtype=torch.int64)
+        firsts, lasts = self.starts[chosen].tolist(), self.starts[chosen + 1].tolist()
+        return [
+            data[first:last].tobytes().decode("utf-8", "surrogatepass")
+            for first, last in zip(firsts, lasts, strict=True)
+        ]
 
     def all(self) -> list[str]:
         """Returns every string."""
         data, starts = self.characters.numpy().tobytes(), self.starts.tolist()
-        return [data[first:last].decode("utf-8", "surrogatepass") for first, last in zip(starts, starts[1:])]  # noqa: B905
+        return [data[first:last].decode("utf-8", "surrogatepass") for first, last in pairwise(starts)]
 
 
 def starts_of(lengths: Sequence[int]) -> Tensor:
@@ -96,8 +102,13 @@ class ReferenceCorpus:
         return torch.where(within, self.tokens[torch.where(within, flat, 0)], NO_TOKEN)
 
     @cached_property
+    def word_list(self) -> list[str]:
+        """The distinct tokens as strings."""
+        return self.words.all()
+
+    @cached_property
     def _number_of(self) -> dict[str, int]:
-        return {word: number for number, word in enumerate(self.words.all())}
+        return {word: number for number, word in enumerate(self.word_list)}
 
     @cached_property
     def _sentences_of(self) -> dict[bytes, list[int]]:
