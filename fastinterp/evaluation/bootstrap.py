@@ -33,7 +33,7 @@ class Estimate:
     count: int
 
 
-def bootstrap(
+def bootstrap_mean(
     values: Tensor,
     sentence: Tensor | None = None,
     seed: int = 0,

@@ -149,6 +149,7 @@ def nearest_other_words(model: TextClassifier, tokens: Sequence[Sequence[str]]) 
     Raises:
         ValueError: fewer than two words to choose from.
     """
+    _searchable(model, least=2)
     ids = model.token_ids(tokens)
     used = ids.unique()
     rows = nearest_words(model, model.word_vectors[used.to(model.device)], 2)

@@ -25,42 +25,54 @@ SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # ERASER's
 _FLOATS_AT_ONCE = 1 << 24  # bounds the memory of a backward pass
 
 
-class AopcComprehensiveness:
-    """p(c | x) - p(c | x without r): how much of the class's probability goes when the rationale is deleted."""
+class DeletionMeasure:
+    """A drop of the predicted class's probability when tokens are deleted, and how it is to be read."""
 
-    NAME: ClassVar[str] = "aopc_comprehensiveness"
-    SHORT_NAME: ClassVar[str] = "aopc_compr"
+    NAME: ClassVar[str]
+    SHORT_NAME: ClassVar[str]
     MIN_VALUE: ClassVar[float] = -1.0
     MAX_VALUE: ClassVar[float] = 1.0
-    BEST_VALUE: ClassVar[float] = 1.0
-    LOWER_IS_BETTER: ClassVar[bool] = False
+    BEST_VALUE: ClassVar[float]
+    LOWER_IS_BETTER: ClassVar[bool]
 
     @staticmethod
     def kept(tokens: Tensor, rationale: Tensor) -> Tensor:
         """Returns what is left to read, (B, L) bool, of `tokens` (B, L) bool."""
+        raise NotImplementedError
+
+
+class AopcComprehensiveness(DeletionMeasure):
+    """p(c | x) - p(c | x without r): how much of the class's probability goes with the rationale."""
+
+    NAME = "aopc_comprehensiveness"
+    SHORT_NAME = "aopc_compr"
+    BEST_VALUE = 1.0
+    LOWER_IS_BETTER = False
+
+    @staticmethod
+    def kept(tokens: Tensor, rationale: Tensor) -> Tensor:
+        """Returns the tokens outside the rationale."""
         return tokens & ~rationale
 
 
-class AopcSufficiency:
-    """p(c | x) - p(c | r alone): how much of the class's probability goes when all but the rationale is deleted."""
+class AopcSufficiency(DeletionMeasure):
+    """p(c | x) - p(c | r alone): how much of the class's probability goes with all but the rationale."""
 
-    NAME: ClassVar[str] = "aopc_sufficiency"
-    SHORT_NAME: ClassVar[str] = "aopc_suff"
-    MIN_VALUE: ClassVar[float] = -1.0
-    MAX_VALUE: ClassVar[float] = 1.0
-    BEST_VALUE: ClassVar[float] = 0.0
-    LOWER_IS_BETTER: ClassVar[bool] = True
+    NAME = "aopc_sufficiency"
+    SHORT_NAME = "aopc_suff"
+    BEST_VALUE = 0.0
+    LOWER_IS_BETTER = True
 
     @staticmethod
     def kept(tokens: Tensor, rationale: Tensor) -> Tensor:
-        """Returns what is left to read, (B, L) bool, of `tokens` (B, L) bool."""
+        """Returns the tokens of the rationale."""
         return tokens & rationale
 
 
-MEASURES = (AopcComprehensiveness, AopcSufficiency)
+MEASURES: tuple[type[DeletionMeasure], ...] = (AopcComprehensiveness, AopcSufficiency)
 
 
-def faithfulness(model: TextClassifier, ids: Tensor, rationales: Sequence[Tensor]) -> dict[str, Tensor]:
+def aopc(model: TextClassifier, ids: Tensor, rationales: Sequence[Tensor]) -> dict[str, Tensor]:
     """Returns comprehensiveness and sufficiency of each sentence by short name, (B,) float64 each.
 
     Both are means over the rationales: over a ranking's top tokens at several shares, which is the area over the
@@ -84,16 +96,25 @@ def faithfulness(model: TextClassifier, ids: Tensor, rationales: Sequence[Tensor
                 f"{tuple(rationale.shape)}"
             )
     tokens = ids != PAD
-    probabilities = model.class_scores(ids).double().softmax(dim=1)
-    label = probabilities.argmax(dim=1, keepdim=True)
-    whole = probabilities.gather(1, label)
-    values = {}
-    for measure in MEASURES:
-        read = [keep_tokens(ids, measure.kept(tokens, rationale.cpu())) for rationale in rationales]
-        left = [model.class_scores(each).double().softmax(dim=1).gather(1, label) for each in read]
-        drop = (whole - torch.cat(left, dim=1)).mean(dim=1)
-        values[measure.SHORT_NAME] = torch.where(tokens.any(dim=1), drop, torch.nan)
-    return values
+    read = [keep_tokens(ids, measure.kept(tokens, rationale.cpu())) for measure in MEASURES for rationale in rationales]
+    probabilities = _probabilities(model, torch.cat([ids, *read])).view(1 + len(read), len(ids), len(model.classes))
+    label = probabilities[0].argmax(dim=1)
+    whole, *left = probabilities[:, torch.arange(len(ids)), label]
+    drops = (whole - torch.stack(left)).view(len(MEASURES), len(rationales), -1).mean(dim=1)
+    drops[:, ~tokens.any(dim=1)] = torch.nan
+    return {measure.SHORT_NAME: drop for measure, drop in zip(MEASURES, drops, strict=True)}
+
+
+def _probabilities(model: TextClassifier, ids: Tensor) -> Tensor:
+    """Returns softmax probabilities (N, classes) float64 of sentences, each different one read once.
+
+    The shares of a short sentence often round up to the same tokens, and a batch of sentences of about the same
+    length has little padding to read.
+    """
+    different, place = ids.unique(dim=0, return_inverse=True)
+    order = (different != PAD).sum(dim=1).argsort()
+    scores = model.class_scores(different[order]).double()
+    return scores.new_empty(scores.shape).index_copy(0, order, scores).softmax(dim=1)[place]
 
 
 def keep_tokens(ids: Tensor, kept: Tensor) -> Tensor:
@@ -125,7 +146,7 @@ def top_tokens(ids: Tensor, scores: Tensor, shares: Sequence[float] = SHARES) ->
         if number("shares", share, above=0) > 1:
             raise ValueError(f"shares: expected at most 1, got {share!r}")
         # The slack keeps .1 x 30, which is a little more than 3 in floating point, from being rounded up to 4 tokens.
-        rationales.append(_highest(ids, scores, (tokens * share - 1e-9).ceil()))
+        rationales.append(highest_tokens(ids, scores, (tokens * share - 1e-9).ceil()))
     return rationales
 
 
@@ -137,7 +158,7 @@ def random_tokens(ids: Tensor, rationale: Tensor, seed: int = 0) -> Tensor:
         rationale: (B, L) bool, only at tokens.
         seed: of the draw.
     """
-    return _highest(ids, random_token_scores(ids, seed), rationale.sum(dim=1, keepdim=True))
+    return highest_tokens(ids, random_token_scores(ids, seed), rationale.sum(dim=1, keepdim=True))
 
 
 def random_token_scores(ids: Tensor, seed: int = 0) -> Tensor:
@@ -145,8 +166,17 @@ def random_token_scores(ids: Tensor, seed: int = 0) -> Tensor:
     return random_scores(content_keys(ids), ids.shape[1], seed)
 
 
-def _highest(ids: Tensor, scores: Tensor, counts: Tensor) -> Tensor:
-    """Returns (B, L) bool, the `counts` (B, 1) tokens of highest score."""
+def highest_tokens(ids: Tensor, scores: Tensor, counts: Tensor) -> Tensor:
+    """Returns so many tokens of highest score, (B, L) bool; all where a sentence has fewer.
+
+    Args:
+        ids: (B, L) int64.
+        scores: (B, L), of the tokens; what stands at padding does not matter. Ties go to the lower position.
+        counts: (B, 1), how many of each sentence.
+
+    Raises:
+        ValueError: scores of another shape, or NaN.
+    """
     if scores.shape != ids.shape or torch.isnan(scores).any():
         raise ValueError(f"scores: expected numbers of shape {tuple(ids.shape)}, got {tuple(scores.shape)} or NaN")
     ranked = scores.to(ids.device).double().masked_fill(ids == PAD, -torch.inf)
@@ -189,14 +219,15 @@ def gradient_times_input(model: TextClassifier, ids: Tensor) -> Tensor:
     size = max(1, _FLOATS_AT_ONCE // (model.length * max(model.word_vectors.shape[1], *map(len, stack.biases))))
     found = []
     for batch in ids.split(size):
-        with torch.enable_grad():
+        # Whatever mode the caller is in: neither it nor the tensors it made may keep a gradient from being taken.
+        with torch.inference_mode(False), torch.enable_grad():
             embedded = model.word_vectors[batch.to(model.device)].requires_grad_()
             hidden = embedded.transpose(1, 2)
             for weight, bias in zip(stack.weights, stack.biases, strict=True):
                 kernel = weight.shape[2]
                 padded = functional.pad(hidden, ((kernel - 1) // 2, kernel // 2))
-                hidden = ACTIVATIONS[stack.activation](functional.conv1d(padded, weight, bias))
-            scores = functional.linear(hidden.amax(dim=2), *head)
+                hidden = ACTIVATIONS[stack.activation](functional.conv1d(padded, weight.clone(), bias))
+            scores = functional.linear(hidden.amax(dim=2), *(each.clone() for each in head))
             predicted = scores.gather(1, scores.argmax(dim=1, keepdim=True))
             gradient = torch.autograd.grad(predicted.sum(), embedded)[0]
         found.append((gradient * embedded.detach()).sum(dim=2).cpu())

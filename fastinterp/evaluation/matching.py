@@ -31,7 +31,7 @@ class MatchingRate:
         return self.matched / self.total if self.total else float("nan")
 
 
-def matching(model: TextClassifier, words: Sequence[Sequence[str]], label: Tensor) -> Tensor:
+def matches(model: TextClassifier, words: Sequence[Sequence[str]], label: Tensor) -> Tensor:
     """Returns whether each sentence's words, read as a sentence, are given its class: (B,) float64, 1 or 0.
 
     NaN where a sentence has no words, so nothing to read.
@@ -90,5 +90,5 @@ def matching_rate(
     found = interpret(model, sentences, layer, locations, neighbors, optimization)
     words = [[word for location in each.locations for word, _ in location.neighbors] for each in found]
     label = torch.tensor([model.classes.index(each.label) for each in found], dtype=torch.int64)
-    matched = matching(model, words, label)
+    matched = matches(model, words, label)
     return MatchingRate(int(matched.nansum()), int((~matched.isnan()).sum()))
