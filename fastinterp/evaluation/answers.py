@@ -17,18 +17,22 @@ from fastinterp.text.vocabulary import PAD
 _FLOATS_AT_ONCE = 1 << 23  # bounds the memory for fields and hidden layers
 
 
-def answer_ids(model: TextClassifier, layer: int, location: Tensor, words: Sequence[Sequence[str]]) -> Tensor:
+def answer_ids(
+    model: TextClassifier, layer: int, location: Tensor, words: Sequence[Sequence[str]], offset: Tensor | None = None
+) -> Tensor:
     """Returns answers as the token ids (B, R) of receptive fields, on the model's device; padding elsewhere.
 
-    Word j stands at the j-th position of the field that lies inside the sentence frame. Padding stands only behind
-    the tokens, so one word for each token in `Location.token_indices` stands where that token stood. Words beyond
-    the frame are left out.
+    Words stand one behind the other from the first position of the field that lies inside the sentence frame. Padding
+    stands only behind the tokens, so one word for each token in `Location.token_indices` stands where that token
+    stood. Real n-grams, which may come from a sentence's edge, say by `offset` where they begin. What does not fit
+    between the edges is left out.
 
     Args:
         model: the classifier.
         layer: index of the convolution.
         location: (B,) int64, position of each location.
         words: B lists.
+        offset: (B,) int64, row of the field where the first word of each stands.
 
     Raises:
         ValueError: no such layer, or not one list for each location.
@@ -38,9 +42,9 @@ def answer_ids(model: TextClassifier, layer: int, location: Tensor, words: Seque
     begin, end = field_edges(model, layer, location.to(model.device))
     stack = model.stack(layer)
     rows = torch.arange(stack.before + 1 + stack.after, device=model.device)
-    place = rows - begin[:, None]
+    place = rows - (begin if offset is None else offset.to(model.device))[:, None]
     known = model.token_ids(words).to(model.device)
-    inside = (place >= 0) & (rows < end[:, None]) & (place < model.length)
+    inside = (rows >= begin[:, None]) & (rows < end[:, None]) & (place >= 0) & (place < model.length)
     return known.gather(1, place.clamp(0, model.length - 1)).masked_fill(~inside, PAD)
 
 

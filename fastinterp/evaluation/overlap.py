@@ -18,14 +18,19 @@ PARTNERS = 10
 def different_words(words: Sequence[Sequence[str]]) -> int:
     """Returns how many different words are said of all locations together.
 
+    It grows with the locations, so compare it only over the same ones; no mean, it has no interval.
+
     Args:
         words: of each location.
     """
     return len({word for each in words for word in each})
 
 
-def commonest_share(words: Sequence[Sequence[str]], label: Tensor, most: int = COMMONEST) -> float:
-    """Returns which share of all that is said the commonest words of each class cover; NaN where nothing is said.
+def commonest_share(words: Sequence[Sequence[str]], label: Tensor, most: int = COMMONEST) -> Tensor:
+    """Returns which share of each location's words are among the commonest of its class, (B,) float64.
+
+    Where as many words are said of each location, the mean is the share of all that is said that they cover. NaN for
+    a location without words. Ties go to the alphabetically first.
 
     Args:
         words: of each location.
@@ -35,9 +40,14 @@ def commonest_share(words: Sequence[Sequence[str]], label: Tensor, most: int = C
     said: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for value, each in zip(label.tolist(), words, strict=True):
         said[value].update(each)
-    total = sum(counts.total() for counts in said.values())
-    common = sum(count for counts in said.values() for _, count in counts.most_common(most))
-    return common / total if total else float("nan")
+    common = {
+        value: set(sorted(counts, key=lambda word: (-counts[word], word))[:most]) for value, counts in said.items()
+    }
+    shares = [
+        sum(word in common[value] for word in each) / len(each) if each else float("nan")
+        for value, each in zip(label.tolist(), words, strict=True)
+    ]
+    return torch.tensor(shares, dtype=torch.float64)
 
 
 def overlap_within(words: Sequence[Sequence[str]], sentence: Tensor) -> Tensor:

@@ -55,10 +55,15 @@ def test_an_answer_read_in_place_of_the_field_is_a_sentence_with_those_words(dat
     location = data.draw(st.integers(0, model.length - 1))
     first, last = max(0, location - before), min(model.length, location + after + 1)
     words = data.draw(st.lists(st.sampled_from(WORDS), max_size=last - first))
-    ids = answer_ids(model, layer, torch.tensor([location]), [words])
+    offset = data.draw(st.none() | st.integers(-3, before + after + 3))
+    given_offset = None if offset is None else torch.tensor([offset])
+    ids = answer_ids(model, layer, torch.tensor([location]), [words], given_offset)
     assert ids.shape == (1, before + after + 1)
     sentence = torch.full((1, model.length), PAD)
-    sentence[0, first : first + len(words)] = model.token_ids([words])[0, : len(words)]
+    begins = first if offset is None else location - before + offset
+    for place, word in enumerate(words, begins):
+        if first <= place < last:
+            sentence[0, place] = model.words.index(word)
     found = answer_activations(model, layer, torch.tensor([location]), ids)
     expected = layer_of_sentence(model, sentence, layer)[:, location]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)

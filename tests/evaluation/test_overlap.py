@@ -37,12 +37,14 @@ def test_counts_and_overlaps_are_those_of_the_definitions(words: list[list[str]]
     assert different_words(words) == len(set("".join(word for each in words for word in each)))
 
     said = [(int(value), word) for value, each in zip(label, words, strict=True) for word in each]
-    common = 0
-    for value in (0, 1):
-        counts = Counter(word for which, word in said if which == value)
-        common += sum(sorted(counts.values(), reverse=True)[:2])
-    expected = common / len(said) if said else math.nan
-    assert commonest_share(words, label, 2) == pytest.approx(expected, nan_ok=True)
+    shares = commonest_share(words, label, 2)
+    covered = sum(
+        sum(sorted(Counter(word for which, word in said if which == value).values(), reverse=True)[:2])
+        for value in (0, 1)
+    )
+    lengths = torch.tensor([len(each) for each in words])
+    assert torch.equal(shares.isnan(), lengths == 0)
+    assert float((shares.nan_to_num() * lengths).sum()) == pytest.approx(covered)
 
     within = overlap_within(words, sentence).tolist()
     between = overlap_between(words, sentence, label, seed=3, partners=2).tolist()
@@ -52,6 +54,15 @@ def test_counts_and_overlaps_are_those_of_the_definitions(words: list[list[str]]
         for found, others in ((within[row], same), (between[row], [other for other in drawn[row] if other >= 0])):
             shares = [share(words[row], words[other]) for other in others]
             assert found == pytest.approx(np.mean(shares) if shares else math.nan, nan_ok=True)
+
+
+def test_the_commonest_words_are_those_of_the_class():
+    words = [["a", "b"], ["a", "c"], ["c", "d"], [], ["d"]]
+    shares = commonest_share(words, torch.tensor([0, 0, 1, 0, 1]), 1)
+    assert shares[[0, 1, 2, 4]].tolist() == [0.5, 0.5, 0.5, 1]
+    assert shares[3].isnan()
+    # "b" and "c" are as common; the first in the alphabet is taken.
+    assert commonest_share(words, torch.tensor([0, 0, 1, 0, 1]), 2).tolist()[:2] == [1, 0.5]
 
 
 def test_the_mean_within_a_sentence_is_that_of_its_pairs():
