@@ -27,9 +27,9 @@ def draw_others(sentence: Tensor, label: Tensor, count: int, seed: int) -> Tenso
     """Returns for each location others of the same class from other sentences: their rows, (B, count) int64.
 
     The locations of a class are laid out on a ring in an order that is drawn from (seed, sentence, how many locations
-    of the sentence came before); each takes the first `count` locations of other sentences from a place on that ring
-    drawn likewise. So a location's draw is uniform without replacement, costs O(count), and depends on the locations
-    that there are, not on the order of their sentences.
+    of the sentence came before); each takes the next `count` locations of other sentences on that ring. So a location's
+    draw is uniform without replacement, costs O(count), and depends on the locations that there are, not on the order
+    of their sentences; every location is drawn about as often.
 
     Args:
         sentence: (B,) int64, naming the sentence of each location; copies of one sentence should have one name, as
@@ -47,13 +47,12 @@ def draw_others(sentence: Tensor, label: Tensor, count: int, seed: int) -> Tenso
     for value in label.unique().tolist():
         members = (label == value).nonzero()[:, 0]
         ring = members[keys[members].argsort()]
-        start = mix(keys[ring], torch.ones_like(ring)).remainder(len(ring))
         _, repeats = sentence[ring].unique(return_counts=True)
         # Among so many neighbours on the ring at most `repeats` are of the location's own sentence.
         width = min(len(ring), count + int(repeats.max()))
-        at_once = max(1, _CANDIDATES_AT_ONCE // width)
-        for mine, first in zip(ring.split(at_once), start.split(at_once), strict=True):
-            candidates = ring[(first[:, None] + torch.arange(width, device=ring.device)) % len(ring)]
+        steps = torch.arange(1, width + 1, device=ring.device)
+        for places in torch.arange(len(ring), device=ring.device).split(max(1, _CANDIDATES_AT_ONCE // width)):
+            mine, candidates = ring[places], ring[(places[:, None] + steps) % len(ring)]
             own = sentence[candidates] == sentence[mine][:, None]
             order = own.to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
             chosen = candidates.gather(1, order).masked_fill(own.gather(1, order), -1)

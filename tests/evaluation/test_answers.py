@@ -49,7 +49,7 @@ def test_every_location_has_the_activation_that_it_has_in_its_sentence(
 
 @given(st.data())
 def test_an_answer_read_in_place_of_the_field_is_a_sentence_with_those_words(data: st.DataObject):
-    model = small_model()
+    model = small_model(length=data.draw(st.sampled_from([4, 9])))
     layer = data.draw(st.integers(0, 1))
     before, after = model.config.receptive_field(layer)
     location = data.draw(st.integers(0, model.length - 1))
@@ -59,11 +59,13 @@ def test_an_answer_read_in_place_of_the_field_is_a_sentence_with_those_words(dat
     given_offset = None if offset is None else torch.tensor([offset])
     ids = answer_ids(model, layer, torch.tensor([location]), [words], given_offset)
     assert ids.shape == (1, before + after + 1)
-    sentence = torch.full((1, model.length), PAD)
+    sentence, expected_ids = torch.full((1, model.length), PAD), torch.full_like(ids, PAD)
     begins = first if offset is None else location - before + offset
     for place, word in enumerate(words, begins):
         if first <= place < last:
             sentence[0, place] = model.words.index(word)
+            expected_ids[0, place - location + before] = model.words.index(word)
+    assert torch.equal(ids, expected_ids)
     found = answer_activations(model, layer, torch.tensor([location]), ids)
     expected = layer_of_sentence(model, sentence, layer)[:, location]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)

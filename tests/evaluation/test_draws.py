@@ -51,6 +51,11 @@ def test_every_other_is_as_likely():
     assert float(((others - 103.4) ** 2).mean()) < 1.3 * 9.25**2
 
 
+def test_within_one_draw_every_location_is_drawn_as_often():
+    drawn = draw_others(torch.arange(30), torch.zeros(30, dtype=torch.int64), 5, seed=0)
+    assert drawn.flatten().bincount().tolist() == [5] * 30
+
+
 def test_random_scores_are_uniform_and_depend_on_nothing_else():
     keys = torch.arange(2000)
     scores = random_scores(keys, 10, seed=4)

@@ -74,6 +74,15 @@ def test_the_own_activation_identifies_and_a_copy_of_it_is_a_tie_that_counts_aga
     assert identification_ranks(own, own, sentence, label, whitening, 39).rank.tolist() == [1] * 40
 
 
+def test_ties_count_against_whatever_float32_makes_of_them():
+    own = torch.randn(300, 128, generator=torch.Generator().manual_seed(6)).relu().repeat(2, 1)
+    sentence, label = torch.arange(600), torch.zeros(600, dtype=torch.int64)
+    answers = own + 0.3 * torch.randn(own.shape, generator=torch.Generator().manual_seed(7))
+    result = identification_ranks(answers, own, sentence, label, whitening_of(own), 599)
+    assert int(result.rank.min()) == 2
+    assert not result.identified.any()
+
+
 def test_an_answer_that_says_nothing_is_last():
     own = torch.randn(30, 5, generator=torch.Generator().manual_seed(2))
     whitening = whitening_of(own)
