@@ -1,6 +1,20 @@
-"""Do the words stand for the prediction? Measures of an interpretation."""
+"""Do the words stand for the prediction, and for their location? Measures of an interpretation, and controls."""
 
 from fastinterp.evaluation.accuracy import accuracy, class_scores
-from fastinterp.evaluation.matching import MatchingRate, matching_rate
+from fastinterp.evaluation.bootstrap import Estimate, bootstrap_mean
+from fastinterp.evaluation.faithfulness import aopc
+from fastinterp.evaluation.identification import Identification, identification_ranks
+from fastinterp.evaluation.matching import MatchingRate, matches, matching_rate
 
-__all__ = ["MatchingRate", "accuracy", "class_scores", "matching_rate"]
+__all__ = [
+    "Estimate",
+    "Identification",
+    "MatchingRate",
+    "accuracy",
+    "aopc",
+    "bootstrap_mean",
+    "class_scores",
+    "identification_ranks",
+    "matches",
+    "matching_rate",
+]
