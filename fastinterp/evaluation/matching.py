@@ -87,19 +87,8 @@ def matching_rate(
     Raises:
         TypeError, ValueError: as `interpret`.
     """
-<<<<<<< HEAD
-    interpretations = interpret(model, sentences, layer, locations, neighbors, optimization, answers=("points_to",))
-    explained = [each for each in interpretations if each.locations]
-    if not explained:
-        return MatchingRate(0, 0)
-    words = [[word for location in each.locations for word, _ in location.neighbors or ()] for each in explained]
-    predicted = model.class_scores(model.token_ids(words)).argmax(dim=1).tolist()
-    matched = sum(model.classes[label] == each.label for label, each in zip(predicted, explained, strict=True))
-    return MatchingRate(matched, len(explained))
-=======
-    found = interpret(model, sentences, layer, locations, neighbors, optimization)
-    words = [[word for location in each.locations for word, _ in location.neighbors] for each in found]
+    found = interpret(model, sentences, layer, locations, neighbors, optimization, answers=("points_to",))
+    words = [[word for location in each.locations for word, _ in location.neighbors or ()] for each in found]
     label = torch.tensor([model.classes.index(each.label) for each in found], dtype=torch.int64)
     matched = matches(model, words, label)
     return MatchingRate(int(matched.nansum()), int((~matched.isnan()).sum()))
->>>>>>> measures
