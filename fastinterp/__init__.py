@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError, TrainingError
     from fastinterp.kernels import ops, reference
     from fastinterp.kernels.problems import OptimizationConfig, Problems
+    from fastinterp.method.activation_index import build_index
+    from fastinterp.method.background import Background, fit_background
+    from fastinterp.method.contrast import ContrastConfig
+    from fastinterp.method.evidence import ActivationIndex, Evidence
+    from fastinterp.method.index_storage import load_index, save_index
     from fastinterp.method.interpretation import interpret
     from fastinterp.method.optimization import OptimizedInputs, optimize_inputs
+    from fastinterp.method.position_words import PositionConfig
     from fastinterp.method.results import Interpretation, Location
     from fastinterp.method.saliency import Saliency, saliency
     from fastinterp.method.words import nearest_words
@@ -30,7 +36,13 @@ _NAMES = {
     "fastinterp.data.corpora": ("load_corpus",),
     "fastinterp.data.word_vectors": ("WordVectors", "embed_vocabulary", "load_vectors", "train_vectors"),
     "fastinterp.errors": ("DataError", "DownloadError", "FastinterpError", "ModelError", "TrainingError"),
+    "fastinterp.method.activation_index": ("build_index",),
+    "fastinterp.method.background": ("Background", "fit_background"),
+    "fastinterp.method.contrast": ("ContrastConfig",),
+    "fastinterp.method.evidence": ("ActivationIndex", "Evidence"),
+    "fastinterp.method.index_storage": ("load_index", "save_index"),
     "fastinterp.method.interpretation": ("interpret",),
+    "fastinterp.method.position_words": ("PositionConfig",),
     "fastinterp.method.results": ("Interpretation", "Location"),
     "fastinterp.kernels.problems": ("OptimizationConfig", "Problems"),
     "fastinterp.method.optimization": ("OptimizedInputs", "optimize_inputs"),
@@ -50,9 +62,13 @@ _MODULES = {
 }
 
 __all__ = [
+    "ActivationIndex",
+    "Background",
+    "ContrastConfig",
     "ConvTextModel",
     "DataError",
     "DownloadError",
+    "Evidence",
     "FastinterpError",
     "Interpretation",
     "Location",
@@ -60,16 +76,20 @@ __all__ = [
     "ModelError",
     "OptimizationConfig",
     "OptimizedInputs",
+    "PositionConfig",
     "Problems",
     "Saliency",
     "TrainingConfig",
     "TrainingError",
     "Vocabulary",
     "WordVectors",
+    "build_index",
     "embed_vocabulary",
     "evaluate",
+    "fit_background",
     "interpret",
     "load_corpus",
+    "load_index",
     "load_model",
     "load_vectors",
     "nearest_words",
@@ -78,6 +98,7 @@ __all__ = [
     "reference",
     "saliency",
     "save",
+    "save_index",
     "tokenize",
     "train_model",
     "train_vectors",

@@ -66,7 +66,7 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(0)
     except click.ClickException as error:
         if "\n" not in error.message:  # the help text, which is shown where no command was given, has many lines
-            error.message = _shortened(error.message)
+            vars(error)["message"] = _shortened(error.message)
         raise
     except MemoryError:
         _end("Error: not enough memory", 2)

@@ -83,15 +83,19 @@ class Whitening:
 
     def whiten(self, activations: Tensor) -> Tensor:
         """Returns (B, C) float32 vectors, (a - mean) W, whose cosine is the likeness of (B, C) activations."""
-        mean, factor = (each.to(activations.device, torch.float32) for each in (self.mean, self.factor))
-        return (activations - mean) @ factor
+        # In float64, so that the last bit does not depend on how many are whitened at once.
+        mean, factor = (each.to(activations.device) for each in (self.mean, self.factor))
+        whitened: Tensor = (activations.double() - mean) @ factor
+        return whitened.float()
 
     def target(self, activations: Tensor) -> Tensor:
         """Returns what sets (B, C) activations apart from the usual: t = P (a - mean), as long as `a` (float32)."""
-        mean, precision = (each.to(activations.device, torch.float32) for each in (self.mean, self.precision))
-        apart = (activations - mean) @ precision
+        mean, precision = (each.to(activations.device) for each in (self.mean, self.precision))
+        values = activations.double()
+        apart = (values - mean) @ precision
         lengths = torch.linalg.vector_norm(apart, dim=1, keepdim=True)
-        return apart * torch.where(lengths > 0, activations.norm(dim=1, keepdim=True) / lengths, 0)
+        scaled: Tensor = apart * torch.where(lengths > 0, values.norm(dim=1, keepdim=True) / lengths, 0)
+        return scaled.float()
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,3 +76,21 @@ def pull_back(problem: Problems, pulled: Tensor, inner_slopes: Sequence[Tensor])
             pulled = pulled * inner_slopes[index - 1] * exists[:, None]
     gradients: Tensor = pulled.transpose(1, 2) * problem.exists[0, :, None]
     return gradients
+
+
+def words_in_fields(
+    vectors: Tensor, ids: Tensor, location: Tensor, sentence: Tensor, before: int, field: int
+) -> Tensor:
+    """Returns the word vectors (B, R, D) that locations see; rows without a token are 0.
+
+    Args:
+        vectors: (V, D) with a zero row for padding.
+        ids: (S, L) int64, on the device of the vectors.
+        location: (B,) int64, position of each location.
+        sentence: (B,) int64, its row in `ids`.
+        before: how many positions before its own a location sees.
+        field: R.
+    """
+    padded = functional.pad(ids, (before, field - 1 - before))
+    place = location[:, None] + torch.arange(field, device=ids.device)
+    return vectors[padded[sentence[:, None], place]]
