@@ -145,7 +145,7 @@ def top_tokens(ids: Tensor, scores: Tensor, shares: Sequence[float] = SHARES) ->
     for share in shares:
         if number("shares", share, above=0) > 1:
             raise ValueError(f"shares: expected at most 1, got {share!r}")
-        # The slack keeps .1 x 30, which is a little more than 3 in floating point, from being rounded up to 4 tokens.
+        # The slack keeps .55 x 100, a little more than 55 in floating point, from being rounded up to 56 tokens.
         rationales.append(highest_tokens(ids, scores, (tokens * share - 1e-9).ceil()))
     return rationales
 

@@ -104,6 +104,11 @@ def test_top_tokens_are_the_best_of_each_share(length: int, seed: int, ties: boo
         assert found[0].nonzero()[:, 0].tolist() == sorted(order[:count])
 
 
+def test_rounding_adds_no_token():
+    ids, scores = torch.full((1, 100), 5), torch.zeros(1, 100)
+    assert [int(found.sum()) for found in top_tokens(ids, scores, [0.55, 0.07, 1])] == [55, 7, 100]
+
+
 def test_so_many_tokens_of_highest_score_are_named():
     ids = torch.tensor([[4, 5, 6, 0], [7, 0, 0, 0]])
     scores = torch.tensor([[0.1, 0.3, 0.2, 9.0], [-1.0, 9.0, 9.0, 9.0]])
