@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from fastinterp.display.console import print_evaluation
 from fastinterp.display.progress import ProgressReport
 from fastinterp.display.screen import Screen
 from fastinterp.evaluation.accuracy import accuracy
-from fastinterp.evaluation.matching import matching_rate
+from fastinterp.evaluation.answers_table import measure_answers
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.storage import load_metrics, load_model
 
@@ -31,7 +30,7 @@ from fastinterp.models.storage import load_metrics, load_model
 def command(
     model: Path, data: str, text_column: str, label_column: str, device: str, as_json: bool, **settings: Any
 ) -> None:
-    """Measure accuracy and matching rate of MODEL on DATA.
+    """Measure accuracy of MODEL on DATA, and how far its answers can be trusted.
 
     Of a named corpus the test part is measured, of your own file every row; of the very file that the model was
     trained on only the tenth that was held out then.
@@ -49,23 +48,25 @@ def command(
         print_evaluation(Screen(), measured)
 
 
-def measure(model: ConvTextModel, dataset: TextDataset, what: str, **arguments: Any) -> dict[str, object]:
-    """Returns accuracy and matching rate by name, ready for JSON and for `print_evaluation`.
+def measure(model: ConvTextModel, dataset: TextDataset, what: str, **arguments: Any) -> dict[str, Any]:
+    """Returns accuracy and the measures of every answer by name, ready for JSON and for `print_evaluation`.
 
     Args:
         model: the classifier.
         dataset: texts with labels.
         what: says which texts these are.
-        arguments: as `matching_rate`.
+        arguments: as `measure_answers`.
     """
-    matching = matching_rate(model, dataset.texts, **arguments)
+    table = measure_answers(model, dataset.texts, **arguments)
+    matching = table.rows[0].matching if table.rows else None
     return {
         "measured_on": what,
         "sentences": len(dataset),
         "accuracy": accuracy(model, dataset),
-        "matching_rate": None if math.isnan(matching.rate) else matching.rate,
-        "matched": matching.matched,
-        "explained": matching.total,
+        "matching_rate": None if matching is None else matching.value,
+        "matched": 0 if matching is None or matching.value is None else round(matching.value * matching.count),
+        "explained": 0 if matching is None else matching.count,
+        **table.to_dict(),
     }
 
 

@@ -16,7 +16,7 @@ _COMMANDS = {
     "demo": "Train a small model on movie-review snippets and interpret held-out ones.",
     "train": "Train a model on texts with labels.",
     "interpret": "Say in words what decides a model's predictions.",
-    "evaluate": "Measure accuracy and matching rate of a model.",
+    "evaluate": "Measure accuracy of a model, and how far its answers can be trusted.",
     "info": "Show versions, how the extension was built, and where data is looked up.",
 }
 _LONGEST_MESSAGE = 600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -106,17 +107,40 @@ def _coloured_sentence(interpretation: Interpretation) -> Text:
     return sentence
 
 
-def print_evaluation(screen: Screen, measured: Mapping[str, object]) -> None:
-    """Prints accuracy and matching rate, and which sentences they were measured on."""
-    rate = measured["matching_rate"]
-    matching = "there is no sentence with a token" if rate is None else f"{rate:.3f}  {_share(measured)}"
-    accuracy = f"{measured['accuracy']:.3f}"
-    what = str(measured["measured_on"])
-    screen.print(_rows([("measured on", what), ("accuracy", accuracy), ("matching rate", matching)]))
+def print_evaluation(screen: Screen, measured: Mapping[str, Any]) -> None:
+    """Prints accuracy, the measures of every answer beside its controls, and which sentences they were measured on."""
+    screen.print(_rows([("measured on", measured["measured_on"]), ("accuracy", f"{measured['accuracy']:.3f}")]))
+    if not measured["answers"]:
+        screen.say("There is no sentence with a token, so no answer to measure.")
+        return
+    table = Table(
+        "answer", "matching", "identified", "words", "overlap", box=None, padding=(0, 2, 0, 0), header_style="bold"
+    )
+    for row in measured["answers"]:
+        table.add_row(
+            row["answer"],
+            _estimate(row["matching"]),
+            _estimate(row["identified"]),
+            f"{row['different']:,}",
+            _estimate(row["overlap"], interval=False),
+        )
+    screen.print()
+    screen.print(table)
+    screen.print()
+    screen.say("matching    sentences that get their class back from the words alone; 95 % interval")
+    screen.say("identified  locations that the words tell apart from 99 others of their class; chance is .01")
+    screen.say("words       different ones in all; overlap: of what is said of two locations of one class")
+    for name, each in measured["faithfulness"].items():
+        parts = ", ".join(f"{measure} {_estimate(value, interval=False)}" for measure, value in each.items())
+        screen.say(f"{name}: {parts}")
 
 
-def _share(measured: Mapping[str, object]) -> str:
-    return f"({measured['matched']:,} of {measured['explained']:,} sentences get their class back from the words alone)"
+def _estimate(estimate: Mapping[str, Any], interval: bool = True) -> str:
+    if estimate["value"] is None:
+        return "-"
+    if not interval or estimate["low"] is None:
+        return f"{estimate['value']:.3f}"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def print_facts(screen: Screen, facts: Mapping[str, object]) -> None:

@@ -128,8 +128,8 @@ def measure_answers(
             best = [each.evidence[0] if each.evidence else None for each in explained.locations]
             answers["fires alike on"] = [list(each.tokens) if each else [] for each in best]
             offsets["fires alike on"] = torch.tensor([each.offset if each else 0 for each in best])
-        answers["control: mean of the field's word vectors"] = mean_of_field_words(model, tokens, neighbors)
-        answers["control: each token's nearest other word"] = nearest_other_words(model, tokens)
+        answers["control: field's mean"] = mean_of_field_words(model, tokens, neighbors)
+        answers["control: thesaurus"] = nearest_other_words(model, tokens)
         answers["control: random words"] = random_words(model, tokens, seed)
     rows = [_row(model, layer, name, words, offsets.get(name), explained, seed) for name, words in answers.items()]
     return AnswersTable(layer, len(explained.locations), tuple(rows), _faithfulness(model, layer, explained, seed))

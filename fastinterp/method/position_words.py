@@ -152,7 +152,7 @@ class _Search:
         flat_weight = weight.permute(1, 2, 0).flatten(1)  # (D, K C)
         # (B, R, M, K, C): what each candidate adds to the position that sees it through each row of the kernel.
         parts = (vectors.double() * occupied[..., None, None]).flatten(0, 2) @ flat_weight
-        self.parts = parts.view(*vectors.shape[:3], self.kernel, -1)
+        self.parts = parts.view(*vectors.shape[:3], self.kernel, weight.shape[0])
         self.chosen = torch.zeros_like(occupied, dtype=torch.int64)
         self.values = self.problems.biases[0].repeat(len(problems), self.positions, 1)
         for row in range(problems.field):
@@ -189,5 +189,5 @@ class _Search:
         begin, end = (each.repeat_interleave(count) for each in (self.problems.begin, self.problems.end))
         repeated = replace(self.problems, begin=begin, end=end)
         reached = activations_above_first(repeated, values.flatten(0, 1).transpose(1, 2))
-        whitened = ((reached - self.mean) @ self.factor).view(*values.shape[:2], -1)
+        whitened = ((reached - self.mean) @ self.factor).unflatten(0, values.shape[:2])
         return functional.cosine_similarity(whitened, self.own[:, None], dim=2)

@@ -96,8 +96,8 @@ def check_folder(folder: Path) -> None:
                     folder.rmdir()
 
 
-def write_version(folder: Path, config: ModelConfig, files: Mapping[str, Callable[[Path], object]]) -> None:
-    """Makes this the model of the folder, which is made where it is missing; all or nothing, also when killed.
+def write_version(folder: Path, config: ModelConfig, files: Mapping[str, Callable[[Path], object]]) -> Path:
+    """Makes this the model of the folder, all or nothing, also when killed; returns the place of its files.
 
     A killed save leaves at most one leftover, `.fastinterp-partial-*` or an unused `fastinterp-version-*`, which the
     next one removes. Writers to one folder wait for each other where the file system has locks.
@@ -126,6 +126,7 @@ def write_version(folder: Path, config: ModelConfig, files: Mapping[str, Callabl
             # The old version, or what a failed attempt left. Where that fails the next save tries again.
             with contextlib.suppress(OSError, ValueError):
                 _remove_leftovers(folder)
+    return folder / version
 
 
 def _commit(

@@ -83,7 +83,7 @@ def save(
         if not COMPANION.fullmatch(name):
             raise ValueError(f"companions: expected background.safetensors or index-<layer>.safetensors, got {name!r}")
         files[name] = write
-    write_version(_absolute(folder), model.config, files)
+    model.folder = write_version(_absolute(folder), model.config, files)
 
 
 def _absolute(folder: str | Path) -> Path:
