@@ -62,12 +62,19 @@ def _answers(location: Location, style: str, is_terminal: bool) -> Table:
         rows.append(("  points to", Text(", ").join(words)))
     if location.position_words is not None:
         words = [Text(word) for word, _ in location.position_words]
-        likeness = "" if location.likeness is None else f"  ({location.likeness:.2f} alike)"
+        likeness = "" if location.likeness is None else f"  ({location.likeness:.2f} alike{_place(location)})"
         rows.append(("  stands out by", Text.assemble(Text(" ").join(words), (likeness, "dim"))))
     if location.evidence is not None:
         phrases = [Text(f"\u201c{' '.join(each.tokens)}\u201d") for each in location.evidence[:SHOWN_PHRASES]]
         rows.append(("  fires alike on", Text("  ").join(phrases)))
     return _rows(rows)
+
+
+def _place(location: Location) -> str:
+    """How far the words identify the location, where it was compared with others."""
+    if location.rank is None:
+        return ""
+    return ", tells it apart" if location.rank == 1 else f", {location.rank} of {location.rank_of}"
 
 
 def _seen(location: Location, style: str, is_terminal: bool) -> Text:

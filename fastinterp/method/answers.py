@@ -17,10 +17,12 @@ from fastinterp.method.contributions import token_scores
 from fastinterp.method.evidence import ActivationIndex
 from fastinterp.method.locations import ClassChoice, Located, locate
 from fastinterp.method.optimization import field_edges, optimize_inputs
-from fastinterp.method.position_words import PositionConfig, position_words
+from fastinterp.method.position_words import PositionConfig, PositionWords, position_words
 from fastinterp.method.starts import content_keys, mix
 from fastinterp.method.words import nearest_words
 from fastinterp.models.protocol import ReadSentences, TextClassifier
+
+SAMPLE = 99  # locations of a class that a location is compared with
 
 Answers = list[dict[str, Any]]  # of each location, by the names of `Location`'s fields
 
@@ -37,6 +39,7 @@ class Settings:
     positions: PositionConfig
     background: Background | None
     index: ActivationIndex | None
+    compared_with: ActivationIndex | None  # locations among which words must find their own
     contributions: bool
     versus: int | None
     order: str
@@ -145,6 +148,25 @@ def add_stands_out(
         pairs = zip(words.ids[number, rows].tolist(), words.cosines[number, rows].tolist(), strict=True)
         answer["position_words"] = tuple((model.words[word], cosine) for word, cosine in pairs)
         answer["likeness"] = float(words.likeness[number])
+    index = settings.compared_with
+    if index is not None and index.shrinkage == contrast.shrinkage:
+        _add_ranks(batch, answers, words, index)
+
+
+def _add_ranks(batch: Batch, answers: Answers, words: PositionWords, index: ActivationIndex) -> None:
+    """Adds the place of each location among a fixed sample of its class, by likeness to what its words give."""
+    labels = index.corpus.labels[index.sentence]
+    generator = torch.Generator().manual_seed(0)
+    sample_of = {}
+    for label in range(len(index.classes)):
+        rows = (labels == label).nonzero()[:, 0]
+        drawn = rows[torch.randperm(len(rows), generator=generator)[:SAMPLE]]
+        sample_of[label] = functional.normalize(index.vectors[drawn].double(), dim=1)
+    found = functional.normalize(words.whitened, dim=1)
+    for number, (row, answer) in enumerate(zip(batch.sentence, answers, strict=True)):
+        sample = sample_of[batch.located.targets[row]]
+        nearer = int((sample @ found[number] > answer["likeness"] + 1e-6).sum())
+        answer["rank"], answer["rank_of"] = nearer + 1, len(sample) + 1
 
 
 def add_evidence(batch: Batch, answers: Answers, settings: Settings, index: ActivationIndex) -> None:

@@ -97,6 +97,7 @@ def interpret(
         positions or PositionConfig(),
         background,
         index if wanted is None or "fires_alike" in wanted else None,
+        index if stands_out else None,
         wanted is None or "contributions" in wanted,
         None if versus is None else class_index(model, "versus", versus),
         order,
@@ -131,11 +132,11 @@ def _check_sources(
     index: ActivationIndex | None,
 ) -> None:
     """Raises ModelError where an answer that was asked for lacks what it needs, or has that of another model."""
-    if background is not None and (wanted is None or "stands_out" in wanted):
+    if background is not None:
         background.layer(model, layer)
     elif wanted is not None and "stands_out" in wanted:
         raise ModelError("background: the model has none; fit_background(model, texts) makes one")
-    if index is not None and (wanted is None or "fires_alike" in wanted):
+    if index is not None:
         index.check(model, layer)
     elif wanted is not None and "fires_alike" in wanted:
         raise ModelError(f"index: the model has none for layer {layer}; build_index(model, dataset, ...) makes one")

@@ -57,11 +57,13 @@ class PositionWords:
         ids: (B, R) int64, a word for each row that holds a token of the sentence, -1 for the others.
         cosines: (B, R) float32, of the word with its row of the optimised input.
         likeness: (B,) float32, whitened cosine of the location's activation and that which the words give.
+        whitened: (B, C) float64, that which the words give.
     """
 
     ids: Tensor
     cosines: Tensor
     likeness: Tensor
+    whitened: Tensor
 
 
 def position_words(
@@ -91,15 +93,17 @@ def position_words(
     occupied = (own > 0).to(candidates.device)
     first = problems.weights[0]
     floats = candidates[:1].numel() * first.shape[0] * first.shape[2]
-    best, likeness = [], []
+    best, likeness, whitened = [], [], []
     for rows in torch.arange(len(problems)).split(max(1, _BYTES_AT_ONCE // (8 * max(1, floats)))):
         part = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
         search = _Search(problems[part], model.word_vectors[candidates[part]], occupied[part], whitening)
         best.append(search.ascend(config.rounds))
         likeness.append(search.reached)
+        whitened.append(search.whiten(search.values[:, None])[:, 0])
     chosen = torch.cat(best)[..., None]
     ids = candidates.gather(2, chosen)[..., 0].masked_fill(~occupied, -1).cpu()
-    return PositionWords(ids, cosines.gather(2, chosen)[..., 0].cpu(), torch.cat(likeness).float().cpu())
+    said = cosines.gather(2, chosen)[..., 0].cpu()
+    return PositionWords(ids, said, torch.cat(likeness).float().cpu(), torch.cat(whitened).cpu())
 
 
 def _candidates(
@@ -185,9 +189,13 @@ class _Search:
 
     def _likeness(self, values: Tensor) -> Tensor:
         """Returns (B, N) whitened cosines with the locations' own activations for (B, N, positions, C) values."""
+        return functional.cosine_similarity(self.whiten(values), self.own[:, None], dim=2)
+
+    def whiten(self, values: Tensor) -> Tensor:
+        """Returns (B, N, C) whitened activations for (B, N, positions, C) values of the first layer."""
         count = values.shape[1]
         begin, end = (each.repeat_interleave(count) for each in (self.problems.begin, self.problems.end))
         repeated = replace(self.problems, begin=begin, end=end)
         reached = activations_above_first(repeated, values.flatten(0, 1).transpose(1, 2))
-        whitened = ((reached - self.mean) @ self.factor).unflatten(0, values.shape[:2])
-        return functional.cosine_similarity(whitened, self.own[:, None], dim=2)
+        whitened: Tensor = ((reached - self.mean) @ self.factor).unflatten(0, values.shape[:2])
+        return whitened
