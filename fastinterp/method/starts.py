@@ -37,8 +37,8 @@ def content_keys(ids: Tensor) -> Tensor:
     """
     golden = np.uint64(_GOLDEN & _ALL_BITS)
     keys = np.zeros(len(ids), dtype=np.uint64)
-    for column in ids.numpy().T.astype(np.uint64):
-        keys = _scramble_numpy((keys + golden) ^ _scramble_numpy(column + golden))
+    for column in _scramble_numpy(ids.numpy().T.astype(np.uint64) + golden):
+        keys = _scramble_numpy((keys + golden) ^ column)
     return torch.from_numpy(keys.view(np.int64))
 
 

@@ -210,7 +210,10 @@ class ConvTextModel(nn.Module):
         Raises:
             ValueError: as `check_weights`.
         """
-        state = tuple((weight, weight.data_ptr(), _version(weight)) for weight in self.parameters())
+        # By name: `parameters()` walks through all modules, which takes as long as a small operator.
+        layers: list[Any] = [*self.convolutions, self.linear]
+        weights = [self.embedding.weight, *(tensor for layer in layers for tensor in (layer.weight, layer.bias))]
+        state = tuple((weight, weight.data_ptr(), _version(weight)) for weight in weights)
         if self._prepared is None or not _is_same(self._prepared[0], state):
             self.check_weights()
             norms = torch.linalg.vector_norm(self.word_vectors, dim=1, dtype=torch.float64)
