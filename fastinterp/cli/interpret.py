@@ -56,7 +56,7 @@ def command(
     loaded = load_model(model, device)
     arguments = {
         **interpretation_arguments(settings),
-        "answers": None if answers is None else answers.split(","),
+        "answers": None if answers is None else [answer.strip() for answer in answers.split(",")],
         "target": target,
         "versus": versus,
         "order": order,
@@ -75,7 +75,7 @@ def command(
             sys.stdout.flush()
             done += len(batch)
             if not sys.stdout.isatty():  # results that scroll by are progress enough
-                progress.show("Interpreted", done, state="sentences")
+                progress.show(f"Interpreted {done:,} sentences")
     if done == 0:
         click.echo("No sentences came in.", err=True)
 

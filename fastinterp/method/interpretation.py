@@ -83,6 +83,7 @@ def interpret(
         ModelError: an answer that was asked for needs a background or an index that is not there, or another model's.
     """
     texts = check_sentences(sentences)
+    model.stack(layer)  # no such layer is said before anything that the layer lacks
     wanted = None if answers is None else {choice("answers", answer, ANSWERS) for answer in _listed(answers)}
     background = background if background is not None else background_of(model)
     index = index if index is not None else index_of(model, layer)

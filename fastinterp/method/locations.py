@@ -78,7 +78,7 @@ def locate(
         if target is not None or other is not None or with_gradients:
             with one_thread():
                 slopes = [score_gradients(model, hidden[row], layer, wanted, other) for row, wanted in enumerate(asked)]
-        if target is not None or other is not None:
+        if len(batch) and (target is not None or other is not None):
             batch_scores = torch.stack([(slope * hidden[row]).sum(dim=1) for row, slope in enumerate(slopes)])
         ranked = {"most": batch_scores, "least": -batch_scores, "absolute": batch_scores.abs()}[order]
         chosen = select_locations(model, batch, ranked, layer, locations)

@@ -157,6 +157,13 @@ def test_a_full_disk_is_one_line(saved: str, form: list[str]):
     assert finished.stderr == "Error: input or output: No space left on device\n"
 
 
+def test_another_class_and_some_answers_are_asked_for(saved: str):
+    options = ["--answers", "points_to, contributions", "--target", "pos", "--versus", "neg", "--order", "absolute"]
+    (row,) = [json.loads(run("interpret", saved, "--json", *FASTEST, *options, "good film").stdout)]
+    assert (row["target"], row["versus"], row["order"]) == ("pos", "neg", "absolute")
+    assert "expected one of neg, pos, got 'x'" in error_line(run("interpret", saved, "--target", "x", "good film"))
+
+
 def test_dropped_characters_are_reported(saved: str):
     (row,) = [json.loads(run("interpret", saved, "--json", *FASTEST, "good. \u7535\u5f71 film").stdout)]
     assert row["dropped"] == {".": 1, "\u7535": 1, "\u5f71": 1}

@@ -107,6 +107,9 @@ def test_what_is_missing_or_of_another_model_is_one_line(folder: Path):
         interpret(plain, SENTENCES, 1, answers=["fires_alike"])
     with pytest.raises(ValueError, match="^answers: expected one of contributions, points_to, .*, got 'words'"):
         interpret(plain, SENTENCES, answers=["words"])
+    for layer in (2, -1):
+        with pytest.raises(ValueError, match=f"^layer: expected 0 to 1, got {layer}"):
+            interpret(load_model(folder), SENTENCES, layer)
     changed = load_model(folder)
     with torch.no_grad():
         changed.linear.weight += 1

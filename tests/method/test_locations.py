@@ -99,6 +99,13 @@ def test_a_class_is_asked_for_by_name_by_index_or_for_each_sentence():
     )
 
 
+@pytest.mark.parametrize("asked", [{}, {"target": 1}, {"versus": 0, "target": 1}, {"order": "least"}])
+def test_no_sentences_have_no_locations(asked: dict):
+    model = small_model()
+    found = locate(model, model.encode([]), 0, 2, **asked, with_gradients=True)
+    assert (len(found.scores), len(found.activations), len(found.gradients)) == (0, 0, 0)
+
+
 def test_the_least_and_the_absolute_end_of_the_saliency():
     model = small_model(3)
     ids = model.encode(SENTENCES[-1:])
