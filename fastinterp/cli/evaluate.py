@@ -63,6 +63,7 @@ def measure(model: ConvTextModel, dataset: TextDataset, what: str, **arguments: 
         "measured_on": what,
         "sentences": len(dataset),
         "accuracy": accuracy(model, dataset),
+        "predicted": {name: count for name, count in zip(model.classes, table.predicted, strict=True)},
         "matching_rate": None if matching is None else matching.value,
         "matched": 0 if matching is None or matching.value is None else round(matching.value * matching.count),
         "explained": 0 if matching is None else matching.count,

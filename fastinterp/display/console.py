@@ -116,7 +116,11 @@ def _coloured_sentence(interpretation: Interpretation) -> Text:
 
 def print_evaluation(screen: Screen, measured: Mapping[str, Any]) -> None:
     """Prints accuracy, the measures of every answer beside its controls, and which sentences they were measured on."""
-    screen.print(_rows([("measured on", measured["measured_on"]), ("accuracy", f"{measured['accuracy']:.3f}")]))
+    predicted = ", ".join(f"{name} {count:,}" for name, count in measured["predicted"].items())
+    accuracy = f"{measured['accuracy']:.3f}"
+    screen.print(_rows([("measured on", measured["measured_on"]), ("predicted", predicted), ("accuracy", accuracy)]))
+    if sum(count > 0 for count in measured["predicted"].values()) == 1:
+        screen.say("The model predicts one class for every text, so that any words match.", style="yellow")
     if not measured["answers"]:
         screen.say("There is no sentence with a token, so no answer to measure.")
         return

@@ -56,12 +56,14 @@ class AnswersTable:
     Attributes:
         layer: its index.
         locations: how many locations were explained.
+        predicted: how many texts each class was predicted for; where that is one class, matching says nothing.
         rows: of the answers, then of the controls.
         faithfulness: comprehensiveness and sufficiency (ERASER) of the selected fields, and of as many random tokens.
     """
 
     layer: int
     locations: int
+    predicted: tuple[int, ...]
     rows: tuple[AnswerRow, ...]
     faithfulness: dict[str, dict[str, Estimate]]
 
@@ -132,7 +134,9 @@ def measure_answers(
         answers["control: thesaurus"] = nearest_other_words(model, tokens)
         answers["control: random words"] = random_words(model, tokens, seed)
     rows = [_row(model, layer, name, words, offsets.get(name), explained, seed) for name, words in answers.items()]
-    return AnswersTable(layer, len(explained.locations), tuple(rows), _faithfulness(model, layer, explained, seed))
+    predicted = tuple(explained.label.bincount(minlength=len(model.classes)).tolist())
+    faithfulness = _faithfulness(model, layer, explained, seed)
+    return AnswersTable(layer, len(explained.locations), predicted, tuple(rows), faithfulness)
 
 
 def _flatten(

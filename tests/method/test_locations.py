@@ -111,6 +111,14 @@ def test_no_sentences_have_no_locations(asked: dict):
     assert (len(found.scores), len(found.activations), len(found.gradients)) == (0, 0, 0)
 
 
+def test_a_predicted_class_has_no_contrast_with_itself():
+    model = small_model()
+    ids = model.encode(SENTENCES)
+    predicted = locate(model, ids, 0, 2).targets
+    with pytest.raises(ValueError, match=rf"which is predicted for sentence {predicted.index(predicted[2])}; name a"):
+        locate(model, ids, 0, 2, versus=predicted[2])
+
+
 def test_the_least_and_the_absolute_end_of_the_saliency():
     model = small_model(3)
     ids = model.encode(SENTENCES[-1:])
