@@ -15,8 +15,10 @@ from fastinterp.display.console import print_interpretation
 from fastinterp.display.progress import ProgressReport
 from fastinterp.display.screen import Screen
 from fastinterp.errors import DataError
+from fastinterp.method.companions import background_of, index_of
 from fastinterp.method.interpretation import ANSWERS, SENTENCES_AT_ONCE, interpret
 from fastinterp.method.locations import ORDERS
+from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.storage import load_model
 
 _BYTES_AT_ONCE = 1 << 16
@@ -62,6 +64,8 @@ def command(
         "order": order,
     }
     interpret(loaded, [], **arguments)  # a wrong option is refused before the first sentence is waited for
+    if answers is None and sys.stderr.isatty():
+        _say_what_is_left_out(loaded, settings["layer"])
     batches = _cut(text) if text else _lines(file if file is not None else sys.stdin.buffer)
     done = 0
     screen = Screen()
@@ -78,6 +82,20 @@ def command(
                 progress.show(f"Interpreted {done:,} sentences")
     if done == 0:
         click.echo("No sentences came in.", err=True)
+
+
+def _say_what_is_left_out(model: ConvTextModel, layer: int) -> None:
+    missing = [
+        name
+        for name, found in (("stands out by", background_of(model)), ("fires alike on", index_of(model, layer)))
+        if found is None
+    ]
+    if missing:
+        click.echo(
+            f"Left out: {' and '.join(missing)}; the model was saved without what they need, which `fastinterp train` "
+            "measures.",
+            err=True,
+        )
 
 
 def to_json(fields: dict[str, object]) -> str:
