@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,7 +70,8 @@ def command(
     batches = _cut(text) if text else _lines(file if file is not None else sys.stdin.buffer)
     done = 0
     screen = Screen()
-    with ProgressReport() as progress:
+    # On a screen, results that scroll by are progress enough, and a bar would run into them.
+    with nullcontext() if sys.stdout.isatty() else ProgressReport() as progress:
         for batch in batches:
             for interpretation in interpret(loaded, batch, **arguments):
                 if as_json:
@@ -78,7 +80,7 @@ def command(
                     print_interpretation(screen, interpretation)
             sys.stdout.flush()
             done += len(batch)
-            if not sys.stdout.isatty():  # results that scroll by are progress enough
+            if progress is not None:
                 progress.show(f"Interpreted {done:,} sentences")
     if done == 0:
         click.echo("No sentences came in.", err=True)
