@@ -6,7 +6,7 @@ location, a model, or settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -19,7 +19,6 @@ from fastinterp.method.starts import content_keys
 from fastinterp.method.words import nearest_words
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.protocol import TextClassifier
-from fastinterp.text.vocabulary import PAD
 from fastinterp.validation import integer
 
 BAND = 100  # words of about the same frequency that one of them may stand for
@@ -87,7 +86,7 @@ def frequency_matched_words(
     Args:
         model: the classifier.
         tokens: that each location sees.
-        counts: (V,) int64, `token_counts` of a corpus.
+        counts: (V,) int64, `count_words` of a corpus, or `Background.counts`.
         seed: of the draw.
 
     Raises:
@@ -109,18 +108,6 @@ def frequency_matched_words(
     drawn = begin + (random_scores(content_keys(ids), model.length, seed) * others).long()
     drawn += (own >= 0) & (drawn >= place)  # the token itself is skipped
     return _spell(model, ranked[drawn], tokens)
-
-
-def token_counts(model: TextClassifier, texts: Iterable[str]) -> Tensor:
-    """Returns how often each word of the vocabulary stands in a corpus, (V,) int64; 0 for padding.
-
-    Args:
-        model: the classifier, whose tokeniser and frame are used.
-        texts: raw texts.
-    """
-    counts = model.read(list(texts)).ids.flatten().bincount(minlength=len(model.words))
-    counts[PAD] = 0
-    return counts
 
 
 def mean_of_field_words(model: TextClassifier, tokens: Sequence[Sequence[str]], neighbors: int = 5) -> list[list[str]]:

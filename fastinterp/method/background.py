@@ -179,10 +179,11 @@ def fit_background(
     count = min(integer("locations", locations, least=1), model.length)
     ids = model.read(chosen).ids
     layers = {layer: _fit(model, ids, layer, count) for layer in range(model.layers)}
-    return Background(layers, _count_words(model, listed), model.fingerprint())
+    return Background(layers, count_words(model, listed), model.fingerprint())
 
 
-def _count_words(model: TextClassifier, texts: Sequence[str]) -> Tensor:
+def count_words(model: TextClassifier, texts: Sequence[str]) -> Tensor:
+    """Returns how often each word of the vocabulary stands in the texts, as far as the frame goes: (V,) int64."""
     counts = torch.zeros(len(model.words), dtype=torch.int64)
     for first in range(0, len(texts), _TEXTS_AT_ONCE):
         ids = model.read(texts[first : first + _TEXTS_AT_ONCE]).ids.flatten()

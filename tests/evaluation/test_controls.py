@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fastinterp import ModelConfig, OptimizationConfig, Vocabulary, saliency
 from fastinterp.evaluation import controls
+from fastinterp.method.background import count_words
 from fastinterp.models.conv import ConvTextModel
 
 TEXTS = ["the good film", "", "odd", "a dull slow plot the bad actor good fine", "great great", "nowhere actor"]
@@ -56,7 +57,7 @@ def test_least_salient_locations_have_the_lowest_scores(model: ConvTextModel, la
 @given(FIELDS, st.integers(0, 5))
 def test_words_stand_for_tokens_and_are_drawn_from_the_field(fields: list[list[str]], seed: int):
     model = small_model()
-    counts = controls.token_counts(model, TEXTS)
+    counts = count_words(model, TEXTS)
     for words in (
         controls.random_words(model, fields, seed),
         controls.frequency_matched_words(model, fields, counts, seed),
@@ -97,7 +98,7 @@ def test_frequency_matched_words_are_others_of_the_nearest_ranks(monkeypatch: py
 
 
 def test_token_counts_are_those_of_the_corpus(model: ConvTextModel):
-    counts = controls.token_counts(model, TEXTS)
+    counts = count_words(model, TEXTS)
     tokens = [token for text in TEXTS for token in text.split()]
     for index, word in enumerate(model.words):
         expected = tokens.count(word) if index > 1 else (tokens.count("a") + tokens.count("nowhere")) * index
