@@ -209,7 +209,9 @@ def _fit(model: TextClassifier, ids: Tensor, layer: int, locations: int) -> Laye
         )
     mean = values.mean(dim=0)
     centred = values - mean  # the second of two passes, so that no precision is lost to a large mean
-    return LayerBackground(mean, centred.T @ centred / (len(values) - 1), slope / tokens, len(values))
+    fitted = LayerBackground(mean, centred.T @ centred / (len(values) - 1), slope / tokens, len(values))
+    fitted.whitening()  # a layer that does nothing is found out here, not by the first question about it
+    return fitted
 
 
 def slope_at(activation: str, values: Tensor) -> Tensor:

@@ -100,6 +100,14 @@ def test_what_does_not_fit_is_named(model: ConvTextModel):
         still.whitening()
 
 
+def test_a_layer_that_does_nothing_has_no_background(model: ConvTextModel):
+    with torch.no_grad():
+        model.convolutions[1].weight.zero_()
+        model.convolutions[1].bias.fill_(-1)
+    with pytest.raises(ValueError, match="no channel of the layer ever changed"):
+        fit_background(model, TEXTS)
+
+
 def test_a_background_knows_that_its_model_has_changed(model: ConvTextModel):
     background = fit_background(model, TEXTS)
     assert isinstance(background, Background)
