@@ -60,7 +60,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _end("\nInterrupted; nothing was written.", 130)
+        _end("\nInterrupted; no file was left half-written.", 130)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         _discard(sys.stdout)
         sys.exit(0)

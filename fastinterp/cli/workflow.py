@@ -14,7 +14,7 @@ from fastinterp.data.word_vectors import DEFAULT_VECTORS, WordVectors, embed_voc
 from fastinterp.display.progress import ProgressReport
 from fastinterp.errors import DataError, DownloadError
 from fastinterp.evaluation.accuracy import accuracy
-from fastinterp.method.activation_index import build_index
+from fastinterp.method.activation_index import LOCATIONS, build_index
 from fastinterp.method.background import fit_background
 from fastinterp.method.companions import BACKGROUND_FILE, index_file
 from fastinterp.method.index_storage import save_index
@@ -149,7 +149,7 @@ def _companions(model: ConvTextModel, corpus: Corpus, progress: ProgressReport) 
     companions: dict[str, Callable[[Path], object]] = {BACKGROUND_FILE: background.save}
     for layer in range(model.layers):
         progress.show("Indexing the layers", layer, model.layers)
-        index = build_index(model, corpus.train, background, layer)
+        index = build_index(model, corpus.train, background, layer, min(LOCATIONS, model.length))
         companions[index_file(layer)] = functools.partial(save_index, index)
     return companions
 

@@ -171,7 +171,7 @@ def test_control_c_during_training_leaves_nothing(table: Path, tmp_path: Path):
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 130, rest
-    assert "Interrupted; nothing was written." in rest
+    assert "Interrupted; no file was left half-written." in rest
     assert "Traceback" not in rest
     assert not output.exists()
     assert list(tmp_path.joinpath("run").iterdir()) == []

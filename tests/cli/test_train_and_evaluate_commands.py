@@ -116,6 +116,15 @@ def test_an_option_is_checked_as_it_was_given(tmp_path: Path, option: str, value
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize("length", ["1", "3"])
+def test_a_short_frame_is_indexed_too(tmp_path: Path, length: str):
+    table = three_classes(tmp_path / "three.csv")
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *QUICK, "--length", length)
+    assert result.exit_code == 0, result.stderr
+    shown = run("interpret", str(tmp_path / "m"), *FASTEST, "a good film")
+    assert "fires alike on" in shown.stdout
+
+
 def test_paths_and_labels_are_printed_as_they_are(tmp_path: Path):
     rows = "".join(f"the plot was great {i},[red]\nthe plot was dull {i},:bomb:\n" for i in range(20))
     (tmp_path / "table.csv").write_text("text,label\n" + rows)
