@@ -93,7 +93,10 @@ def _linear_solver(problem: Problems, whitening: Whitening, damping: float) -> T
     jacobian = _jacobian(problem, []).double()
     precision = whitening.precision.to(jacobian.device)
     system = precision @ jacobian @ jacobian.T
-    system += damping * system.diagonal().mean() * torch.eye(len(system), dtype=torch.float64, device=system.device)
+    size = system.diagonal().mean()
+    if not size > 0:  # filters that are zero where the field has rows
+        return torch.zeros_like(jacobian)
+    system += damping * size * torch.eye(len(system), dtype=torch.float64, device=system.device)
     # X = J^T (P G + rho I)^-1 P (a - mean), written for a row vector from the left.
     solver: Tensor = torch.linalg.solve(system, precision).T @ jacobian
     return solver
@@ -160,7 +163,10 @@ def _gauss_newton_step(problem: Problems, inputs: Tensor, precision: Tensor, dam
     jacobian = _jacobian(problem, inner)
     pull = slope * (precision @ (problem.target[0] - reached))
     system = slope[:, None] * precision * slope @ (jacobian @ jacobian.T)
-    system = system + damping * system.diagonal().mean() * torch.eye(len(system), device=system.device)
+    size = system.diagonal().mean()
+    if not size > 0:  # every gate on the way is shut: nothing moves the location
+        return torch.zeros_like(inputs)
+    system = system + damping * size * torch.eye(len(system), device=system.device)
     step: Tensor = torch.linalg.solve(system, pull) @ jacobian
     return step.view_as(inputs)
 
