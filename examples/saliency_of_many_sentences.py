@@ -8,6 +8,8 @@ from pathlib import Path
 
 import fastinterp
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 model = fastinterp.load_model(sys.argv[1])
 sentences = Path(sys.argv[2]).read_text(encoding="utf-8").splitlines()
 

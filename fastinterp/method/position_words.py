@@ -25,6 +25,7 @@ from fastinterp.validation import integer
 LEAST_COUNT = 3  # how often a candidate must stand in the reference corpus: rarer words have vectors of little meaning
 COMMONEST = 100  # so many words of the reference corpus may stand for themselves
 CANDIDATES_FIRST_LAYER, CANDIDATES_ABOVE = 5, 10  # above, single words say less
+_TIE = 1e-10  # of a cosine in float64
 _BYTES_AT_ONCE = 1 << 26  # bounds the memory for the candidates' parts
 
 
@@ -172,9 +173,12 @@ class _Search:
                 part = self.parts[:, row]
                 trials = self.values[:, None].repeat(1, part.shape[1], 1, 1)
                 self._add(trials, row, part - part[fields, self.chosen[:, row]][:, None])
-                likeness, best = self._likeness(trials).max(dim=1)
-                better = (likeness > self.reached) & self.occupied[:, row]
-                self.reached = torch.where(better, likeness, self.reached)
+                likeness = self._likeness(trials)
+                # Of words that differ by rounding alone the nearest is taken, and the one that stands there stays.
+                best = (likeness >= likeness.amax(dim=1, keepdim=True) - _TIE).to(torch.int8).argmax(dim=1)
+                gained = likeness[fields, best]
+                better = (gained > self.reached + _TIE) & self.occupied[:, row]
+                self.reached = torch.where(better, gained, self.reached)
                 self.values = torch.where(better[:, None, None], trials[fields, best], self.values)
                 self.chosen[:, row] = torch.where(better, best, self.chosen[:, row])
             if torch.equal(before, self.chosen):
