@@ -18,7 +18,9 @@ from fastinterp.method.background import LayerBackground, Whitening
 def whitening_of(activations: Tensor) -> Whitening:
     values = activations.double()
     covariance = torch.from_numpy(np.atleast_2d(np.cov(values.numpy().T)))
-    return LayerBackground(values.mean(0), covariance, len(values)).whitening()
+    return LayerBackground(
+        values.mean(0), covariance, torch.ones(values.shape[1], dtype=torch.float64), len(values)
+    ).whitening()
 
 
 def reference_ranks(found: Tensor, own: Tensor, drawn: list[list[int]], whitening: Whitening) -> list[int]:
