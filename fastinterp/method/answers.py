@@ -15,6 +15,7 @@ from fastinterp.method.background import Background
 from fastinterp.method.contrast import ContrastConfig, contrast_inputs
 from fastinterp.method.contributions import token_scores
 from fastinterp.method.evidence import ActivationIndex
+from fastinterp.method.fields import ids_in_fields
 from fastinterp.method.locations import ClassChoice, Located, locate
 from fastinterp.method.optimization import field_edges, optimize_inputs
 from fastinterp.method.position_words import PositionConfig, PositionWords, position_words
@@ -78,9 +79,7 @@ def read_and_locate(model: TextClassifier, sentences: Sequence[str], settings: S
     chosen, stack = located.chosen, model.stack(settings.layer)
     begin, end = field_edges(model, settings.layer, chosen.location)
     problems = Problems(located.activations.contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
-    padded = functional.pad(read.ids, (stack.before, stack.after))
-    rows = chosen.location.cpu()[:, None] + torch.arange(problems.field)
-    own = padded[chosen.sentence.cpu()[:, None], rows]
+    own = ids_in_fields(read.ids, chosen.location.cpu(), chosen.sentence.cpu(), stack.before, problems.field)
     seen = []
     for row, location in zip(chosen.sentence.tolist(), chosen.location.tolist(), strict=True):
         count = min(len(read.texts[row].tokens), model.length)

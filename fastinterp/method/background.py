@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastinterp.errors import ModelError
 from fastinterp.messages import one_line
+from fastinterp.method.fields import slope_at
 from fastinterp.method.saliency import layer_activations, select_locations
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.sentences import check_sentences
@@ -212,15 +213,6 @@ def _fit(model: TextClassifier, ids: Tensor, layer: int, locations: int) -> Laye
     fitted = LayerBackground(mean, centred.T @ centred / (len(values) - 1), slope / tokens, len(values))
     fitted.whitening()  # a layer that does nothing is found out here, not by the first question about it
     return fitted
-
-
-def slope_at(activation: str, values: Tensor) -> Tensor:
-    """Returns the slope of the activation where it has these values."""
-    if activation == "identity":
-        return torch.ones_like(values)
-    if activation == "tanh":
-        return 1 - values**2
-    return torch.where(values > 0, 1.0, 0.01 if activation == "leaky_relu" else 0.0)
 
 
 def draw_texts(texts: Sequence[str], most: int, seed: int) -> list[str]:

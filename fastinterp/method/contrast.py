@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastinterp.kernels.problems import Problems
-from fastinterp.method.background import SHRINKAGE, Background, Whitening, slope_at
-from fastinterp.method.fields import ACTIVATIONS, activations, pre_activations, pull_back
+from fastinterp.method.background import SHRINKAGE, Background, Whitening
+from fastinterp.method.fields import ACTIVATIONS, activations, inner_slopes, pre_activations, pull_back, slope_at
 from fastinterp.method.threads import one_thread
 from fastinterp.validation import integer, number
 
@@ -152,7 +152,7 @@ def _descend(problem: Problems, gates: list[Tensor], whitening: Whitening, confi
 def _gauss_newton_step(problem: Problems, inputs: Tensor, precision: Tensor, damping: float) -> Tensor:
     """Returns the (1, R, D) step of d(X) for the gates in force; gates that the target opens count as open."""
     values = pre_activations(problem, inputs)
-    inner = [slope_at(problem.activation, ACTIVATIONS[problem.activation](z[0])) for z in values[:-1]]
+    inner = inner_slopes(problem, values)
     z = values[-1][0, :, 0]
     reached = ACTIVATIONS[problem.activation](z)
     if problem.activation == "relu":

@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastinterp.kernels.problems import Problems
-from fastinterp.method.background import slope_at
-from fastinterp.method.fields import ACTIVATIONS, pre_activations, pull_back
+from fastinterp.method.fields import ACTIVATIONS, inner_slopes, pre_activations, pull_back, slope_at
 from fastinterp.method.threads import one_thread
 from fastinterp.models.protocol import TextClassifier
 
@@ -75,7 +74,7 @@ def token_scores(problems: Problems, inputs: Tensor, gradients: Tensor) -> Token
         for number in range(len(problems)):
             problem, seen = problems[number : number + 1], inputs[number : number + 1]
             values = pre_activations(problem, seen)
-            inner = [slope_at(problem.activation, ACTIVATIONS[problem.activation](z[0])) for z in values[:-1]]
+            inner = inner_slopes(problem, values)
             slope = slope_at(problem.activation, problem.target[0])
             pulled = pull_back(problem, (gradients[number] * slope)[None, :, None], inner)
             tokens[number] = (pulled * seen)[0].sum(dim=1)

@@ -18,6 +18,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def slope_at(activation: str, values: Tensor) -> Tensor:
+    """Returns the slope of the activation where it has these values."""
+    if activation == "identity":
+        return torch.ones_like(values)
+    if activation == "tanh":
+        return 1 - values**2
+    return torch.where(values > 0, 1.0, 0.01 if activation == "leaky_relu" else 0.0)
+
+
 def existing_rows(problems: Problems, offset: int, rows: int) -> Tensor:
     """Returns (B, rows) bool: which positions of a layer, the first `offset` rows into the field, are in the frame."""
     place = torch.arange(rows, device=problems.begin.device) + offset
@@ -58,6 +67,16 @@ def activations_above_first(problems: Problems, z: Tensor) -> Tensor:
     return ACTIVATIONS[problems.activation](last.squeeze(2))
 
 
+def inner_slopes(problem: Problems, values: Sequence[Tensor]) -> list[Tensor]:
+    """Returns the activation's slopes (C, positions) in each layer below the last of one location.
+
+    Args:
+        problem: one location.
+        values: its `pre_activations`.
+    """
+    return [slope_at(problem.activation, ACTIVATIONS[problem.activation](z[0])) for z in values[:-1]]
+
+
 def pull_back(problem: Problems, pulled: Tensor, inner_slopes: Sequence[Tensor]) -> Tensor:
     """Returns (N, R, D): gradients (N, C, 1) at one location's last pre-activations, sent back to its field.
 
@@ -78,6 +97,21 @@ def pull_back(problem: Problems, pulled: Tensor, inner_slopes: Sequence[Tensor])
     return gradients
 
 
+def ids_in_fields(ids: Tensor, location: Tensor, sentence: Tensor, before: int, field: int) -> Tensor:
+    """Returns the token ids (B, R) that locations see; 0 in rows without a token.
+
+    Args:
+        ids: (S, L) int64.
+        location: (B,) int64, position of each location.
+        sentence: (B,) int64, its row in `ids`.
+        before: how many positions before its own a location sees.
+        field: R.
+    """
+    padded = functional.pad(ids, (before, field - 1 - before))
+    place = location[:, None] + torch.arange(field, device=ids.device)
+    return padded[sentence[:, None], place]
+
+
 def words_in_fields(
     vectors: Tensor, ids: Tensor, location: Tensor, sentence: Tensor, before: int, field: int
 ) -> Tensor:
@@ -91,6 +125,4 @@ def words_in_fields(
         before: how many positions before its own a location sees.
         field: R.
     """
-    padded = functional.pad(ids, (before, field - 1 - before))
-    place = location[:, None] + torch.arange(field, device=ids.device)
-    return vectors[padded[sentence[:, None], place]]
+    return vectors[ids_in_fields(ids, location, sentence, before, field)]

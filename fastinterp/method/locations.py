@@ -73,11 +73,10 @@ def locate(
     for batch, found, hidden in layer_activations(model, ids, layer):
         asked = _targets(model, target, first, len(ids), found.class_scores)
         if other is not None and other in asked:
-            which = "" if target is not None else f", which is predicted for sentence {first + asked.index(other)}"
-            named = got(model.classes[other])
-            raise ValueError(
-                f"versus: expected another class than the explained one, got {named}{which}; name a target"
-            )
+            message = f"versus: expected another class than the explained one, got {got(model.classes[other])}"
+            if target is None:
+                message += f", which is predicted for sentence {first + asked.index(other)}; name a target too"
+            raise ValueError(message)
         batch_scores, slopes = found.scores, [torch.empty(0)] * len(batch)
         if target is not None or other is not None or with_gradients:
             with one_thread():

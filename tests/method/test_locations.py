@@ -137,7 +137,7 @@ def test_the_least_and_the_absolute_end_of_the_saliency():
         ({"target": 2}, "target: expected 0 to 1, got 2"),
         ({"target": True}, "target: expected an integer, got True"),
         ({"target": [0, 1]}, "target: expected one class for each of 5 sentences, got 2"),
-        ({"target": 1, "versus": "pos"}, "versus: expected another class than the explained one, got 'pos'"),
+        ({"target": 1, "versus": "pos"}, "versus: expected another class than the explained one, got 'pos'$"),
         ({"versus": "superb"}, "versus: expected one of neg, pos, got 'superb'"),
         ({"order": "best"}, "order: expected one of most, least, absolute, got 'best'"),
     ],
