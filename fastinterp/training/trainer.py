@@ -16,6 +16,8 @@ from fastinterp.data.splits import TextDataset, split
 from fastinterp.errors import TrainingError
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.text.vocabulary import PAD, UNKNOWN
+from fastinterp.training.batches import batches_of_like_length
+from fastinterp.training.scores import batch_scores, class_scores, distinct_words
 from fastinterp.validation import choice, integer, number
 
 
@@ -127,10 +129,12 @@ def train_model(
     config = config or TrainingConfig()
     parts = split(dataset, config.validation_share, config.seed)
     ids, labels = model.encode(parts.train.texts), torch.tensor(parts.train.labels)
+    lengths = (ids != PAD).sum(dim=1)
     validation_ids, validation_labels = model.encode(parts.test.texts), torch.tensor(parts.test.labels)
 
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-    average = copy.deepcopy(model)
+    model.embedding.weight.grad = torch.zeros_like(model.embedding.weight)
+    average = copy.deepcopy(model).eval()
     averaged: list[Tensor] = list(average.parameters())
     current: list[Tensor] = list(model.parameters())
     order = torch.Generator().manual_seed(config.seed)
@@ -140,21 +144,18 @@ def train_model(
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(config.seed)  # dropout
         for epoch in range(1, config.epochs + 1):
-            batches = torch.randperm(len(ids), generator=order).split(config.batch_size)
+            batches = batches_of_like_length(lengths, config.batch_size, order)
             model.train()
             total = 0.0
             for done, batch in enumerate(batches, start=1):
                 read = drop_words(ids[batch], config.word_dropout)
-                loss = functional.cross_entropy(model(read.to(model.device)), labels[batch].to(model.device))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                loss = _step(model, optimizer, read.to(model.device), labels[batch].to(model.device))
                 with torch.no_grad():
                     torch._foreach_lerp_(averaged, current, 1 - config.averaging)
-                total += _finite(loss.item(), f"epoch {epoch}, batch {done}", config)
+                total += _finite(loss, f"epoch {epoch}, batch {done}", config)
                 last = result.accuracies[-1] if result.accuracies else None
                 on_batch(Progress(epoch, done, len(batches), total / done, last))
-            scores = average.class_scores(validation_ids)
+            scores = class_scores(average, validation_ids)
             correct = scores.argmax(dim=1) == validation_labels
             result.losses.append(total / len(batches))
             validation_loss = float(functional.cross_entropy(scores, validation_labels))
@@ -166,9 +167,31 @@ def train_model(
             elif epoch - result.best_epoch >= config.patience:
                 break
     model.load_state_dict(best_weights)
+    model.zero_grad()
     model.eval()
     result.seconds = time.perf_counter() - started
     return result
+
+
+def _step(model: ConvTextModel, optimizer: torch.optim.Optimizer, ids: Tensor, labels: Tensor) -> float:
+    """Changes the weights by one batch and returns its loss.
+
+    The gradient of the embedding is zero but for the rows of the batch's words. Its tensor is kept from step to step
+    and only these rows are written: to fill all of it anew takes longer than to read it.
+    """
+    table = model.embedding.weight
+    words, places = distinct_words(ids)
+    vectors = table.detach()[words].requires_grad_()
+    loss = functional.cross_entropy(batch_scores(model, vectors, places), labels)
+    inputs = [vectors, *(weight for weight in model.parameters() if weight is not table)]
+    gradients = torch.autograd.grad(loss, inputs)
+    for weight, gradient in zip(inputs[1:], gradients[1:], strict=True):
+        weight.grad = gradient
+    assert table.grad is not None  # made by train_model
+    table.grad[words] = gradients[0]
+    optimizer.step()
+    table.grad[words] = 0
+    return loss.item()
 
 
 def _finite(loss: float, where: str, config: TrainingConfig) -> float:
