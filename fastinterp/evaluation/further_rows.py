@@ -28,7 +28,7 @@ from fastinterp.evaluation.reproduction import words_held
 from fastinterp.evaluation.rows import AnswerRow, Measurer
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.background import fit_background
-from fastinterp.method.companions import background_of
+from fastinterp.method.companions import background_of, index_of
 from fastinterp.method.optimization import field_edges
 from fastinterp.method.starts import mix
 from fastinterp.models.conv import ConvTextModel
@@ -132,10 +132,10 @@ def _untrained_rows(
     on_step("randomised weights")
     explained = measurer.explained
     untrained = randomized_model(model, measurer.seed)
-    background, trained = None, background_of(model)
-    if STANDS_OUT in explained.answers and trained is not None:
-        # These few texts say what is usual for the layer, but not how common a word is.
-        background = replace(fit_background(untrained, texts), counts=trained.counts)
+    background, trained, index = None, background_of(model), index_of(model, measurer.layer)
+    if STANDS_OUT in explained.answers and trained is not None and index is not None:
+        reference = index.corpus.texts.all()
+        background = replace(fit_background(untrained, reference), counts=trained.counts)
     only = replace(asked, answers=(STANDS_OUT,), background=background)
     found = explain(untrained, texts, only, explained.selection)
     for answer, said in found.answers.items():
