@@ -26,9 +26,17 @@ from fastinterp.models.storage import load_metrics, load_model
 @data_options
 @interpretation_options
 @device_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--all", "everything", is_flag=True, help="All controls and ablations; takes about ten times as long.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, with every measure.")
 def command(
-    model: Path, data: str, text_column: str, label_column: str, device: str, as_json: bool, **settings: Any
+    model: Path,
+    data: str,
+    text_column: str,
+    label_column: str,
+    device: str,
+    everything: bool,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Measure accuracy of MODEL on DATA, and how far its answers can be trusted.
 
@@ -40,12 +48,15 @@ def command(
     with ProgressReport() as progress:
         progress.show(f"Reading {data}")
         dataset, what = _texts_to_measure(loaded, load_metrics(model), data, text_column, label_column)
-        progress.show(f"Interpreting {len(dataset):,} sentences")
-        measured = measure(loaded, dataset, what, **arguments)
+
+        def show(step: str) -> None:
+            progress.show(f"Measuring {step}, {len(dataset):,} sentences")
+
+        measured = measure(loaded, dataset, what, **arguments, everything=everything, on_step=show)
     if as_json:
         click.echo(to_json(measured))
     else:
-        print_evaluation(Screen(), measured)
+        print_evaluation(Screen(), measured, everything)
 
 
 def measure(model: ConvTextModel, dataset: TextDataset, what: str, **arguments: Any) -> dict[str, Any]:
@@ -58,7 +69,7 @@ def measure(model: ConvTextModel, dataset: TextDataset, what: str, **arguments: 
         arguments: as `measure_answers`.
     """
     table = measure_answers(model, dataset.texts, **arguments)
-    matching = table.rows[0].matching if table.rows else None
+    matching = table.rows[0].estimates["matching"] if table.rows else None
     return {
         "measured_on": what,
         "sentences": len(dataset),

@@ -1,4 +1,4 @@
-"""The command line: fastinterp demo | train | interpret | evaluate | info."""
+"""The command line: fastinterp demo | train | interpret | evaluate | reproduce | info."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _COMMANDS = {
     "train": "Train a model on texts with labels.",
     "interpret": "Say in words what decides a model's predictions.",
     "evaluate": "Measure accuracy of a model, and how far its answers can be trusted.",
+    "reproduce": "Train and measure models of several seeds, and write the paper's tables beside ours.",
     "info": "Show versions, how the extension was built, and where data is looked up.",
 }
 _LONGEST_MESSAGE = 600

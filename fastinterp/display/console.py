@@ -114,8 +114,14 @@ def _coloured_sentence(interpretation: Interpretation) -> Text:
     return sentence
 
 
-def print_evaluation(screen: Screen, measured: Mapping[str, Any]) -> None:
-    """Prints accuracy, the measures of every answer beside its controls, and which sentences they were measured on."""
+def print_evaluation(screen: Screen, measured: Mapping[str, Any], everything: bool = False) -> None:
+    """Prints accuracy, the measures of every answer beside its controls, and which sentences they were measured on.
+
+    Args:
+        screen: where.
+        measured: as `measure` gives.
+        everything: all measures, in a second table.
+    """
     predicted = ", ".join(f"{name} {count:,}" for name, count in measured["predicted"].items())
     accuracy = f"{measured['accuracy']:.3f}"
     screen.print(_rows([("measured on", measured["measured_on"]), ("predicted", predicted), ("accuracy", accuracy)]))
@@ -124,17 +130,11 @@ def print_evaluation(screen: Screen, measured: Mapping[str, Any]) -> None:
     if not measured["answers"]:
         screen.say("There is no sentence with a token, so no answer to measure.")
         return
-    table = Table(
-        "answer", "matching", "identified", "words", "overlap", box=None, padding=(0, 2, 0, 0), header_style="bold"
-    )
+    table = _measures_table("matching", "identified", "words", "overlap")
     for row in measured["answers"]:
-        table.add_row(
-            row["answer"],
-            _estimate(row["matching"]),
-            _estimate(row["identified"]),
-            f"{row['different']:,}",
-            _estimate(row["overlap"], interval=False),
-        )
+        if "matching" in row:
+            each = [_estimate(row[name]) for name in ("matching", "identified")]
+            table.add_row(row["answer"], *each, f"{row['different']:,}", _estimate(row["overlap"], interval=False))
     screen.print()
     screen.print(table)
     screen.print()
@@ -144,6 +144,35 @@ def print_evaluation(screen: Screen, measured: Mapping[str, Any]) -> None:
     for name, each in measured["faithfulness"].items():
         parts = ", ".join(f"{measure} {_estimate(value, interval=False)}" for measure, value in each.items())
         screen.say(f"{name}: {parts}")
+    if everything:
+        _print_further_measures(screen, measured["answers"])
+
+
+# What stands at the head of a column of the second table, and what it is.
+_FURTHER = {
+    "field_identified": ("input", "optimised inputs that identify their location"),
+    "reproduction": ("cosine", "of the activations that the words bring about with the location's own"),
+    "field_reproduction": ("input's", "the same of the optimised inputs"),
+    "within": ("within", "overlap of what is said of two locations of one sentence"),
+    "repeated": ("own", "words that stand in the location's own field"),
+    "agreement": ("agree", "overlap with what is said without the change"),
+    "held": ("held", "tokens that an inversion of the activations gives back"),
+}
+
+
+def _print_further_measures(screen: Screen, answers: Sequence[Mapping[str, Any]]) -> None:
+    table = _measures_table(*(head for head, _ in _FURTHER.values()))
+    for row in answers:
+        table.add_row(row["answer"], *(_estimate(row[name], False) if name in row else "" for name in _FURTHER))
+    screen.print()
+    screen.print(table)
+    screen.print()
+    for head, text in _FURTHER.values():
+        screen.say(f"{head:<10}  {text}")
+
+
+def _measures_table(*heads: str) -> Table:
+    return Table("answer", *heads, box=None, padding=(0, 2, 0, 0), header_style="bold")
 
 
 def _estimate(estimate: Mapping[str, Any], interval: bool = True) -> str:

@@ -2,54 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from fastinterp.evaluation.answers import answer_activations, answer_ids
-from fastinterp.evaluation.bootstrap import Estimate, bootstrap_mean
 from fastinterp.evaluation.controls import mean_of_field_words, nearest_other_words, random_words
-from fastinterp.evaluation.faithfulness import aopc, random_tokens, selected_tokens
-from fastinterp.evaluation.identification import identification_ranks
-from fastinterp.evaluation.matching import matches, words_of_sentences
-from fastinterp.evaluation.overlap import different_words, overlap_between
+from fastinterp.evaluation.explained import Answer, Asked, explain, whitening_of
+from fastinterp.evaluation.further_rows import faithfulness_rows, further_rows
+from fastinterp.evaluation.rows import AnswerRow, Measurer
 from fastinterp.kernels.problems import OptimizationConfig
-from fastinterp.method.companions import background_of
-from fastinterp.method.interpretation import interpret
-from fastinterp.method.results import Interpretation, Location
-from fastinterp.method.saliency import Selection, explain_locations
-from fastinterp.models.protocol import TextClassifier
+from fastinterp.models.conv import ConvTextModel
+from fastinterp.text.sentences import check_sentences
+
+if TYPE_CHECKING:
+    import pandas
+
+ShowStep = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class AnswerRow:
-    """The measures of one answer, or of a control that stands for one.
-
-    Attributes:
-        answer: which.
-        matching: share of sentences whose class the words alone give back (Table 4).
-        identified: share of locations whose own activation is nearest to that of the words, among 100; chance is .01.
-        different: how many different words are said in all.
-        overlap: mean Jaccard overlap of what is said of two locations of one class.
-        repeated: share of the words that stand in the location's own field.
-    """
-
-    answer: str
-    matching: Estimate
-    identified: Estimate
-    different: int
-    overlap: Estimate
-    repeated: Estimate
-
-    def to_dict(self) -> dict[str, object]:
-        """Returns the same as plain numbers, ready for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AnswersTable:
     """The answers of one layer on a set of texts.
 
@@ -58,14 +29,14 @@ class AnswersTable:
         locations: how many locations were explained.
         predicted: how many texts each class was predicted for; where that is one class, matching says nothing.
         rows: of the answers, then of the controls.
-        faithfulness: comprehensiveness and sufficiency (ERASER) of the selected fields, and of as many random tokens.
+        faithfulness: rows with comprehensiveness and sufficiency (ERASER) of tokens.
     """
 
     layer: int
     locations: int
     predicted: tuple[int, ...]
     rows: tuple[AnswerRow, ...]
-    faithfulness: dict[str, dict[str, Estimate]]
+    faithfulness: tuple[AnswerRow, ...]
 
     def to_dict(self) -> dict[str, object]:
         """Returns the same as plain lists and numbers, ready for JSON."""
@@ -74,32 +45,39 @@ class AnswersTable:
             "locations": self.locations,
             "answers": [row.to_dict() for row in self.rows],
             "faithfulness": {
-                name: {measure: asdict(estimate) for measure, estimate in each.items()}
-                for name, each in self.faithfulness.items()
+                row.answer: {measure: asdict(each) for measure, each in row.estimates.items()}
+                for row in self.faithfulness
             },
         }
 
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Returns a figure a row: layer, answer, measure, value, low, high and count; needs pandas.
 
-@dataclass(frozen=True, eq=False)
-class _Explained:
-    """Locations of sentences that have tokens, flat, and what the measures ask of them."""
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        import pandas
 
-    locations: list[Location]
-    sentence: Tensor
-    label: Tensor
-    selection: Selection
-    activations: Tensor
-    ids: Tensor
+        figures: list[dict[str, object]] = []
+        for row in (*self.rows, *self.faithfulness):
+            named = {"layer": self.layer, "answer": row.answer}
+            figures += [{**named, "measure": name, **asdict(each)} for name, each in row.estimates.items()]
+            if row.different is not None:
+                figures.append({**named, "measure": "different", "value": row.different, "count": self.locations})
+        columns = ["layer", "answer", "measure", "value", "low", "high", "count"]
+        return pandas.DataFrame(figures, columns=columns).astype({"value": float, "low": float, "high": float})
 
 
 def measure_answers(
-    model: TextClassifier,
+    model: ConvTextModel,
     texts: Sequence[str],
     layer: int = 0,
     locations: int = 3,
     neighbors: int = 5,
     optimization: OptimizationConfig | None = None,
     seed: int = 0,
+    everything: bool = False,
+    on_step: ShowStep = lambda step: None,
 ) -> AnswersTable:
     """Returns the measures of every answer that the model can give, and of controls.
 
@@ -111,111 +89,31 @@ def measure_answers(
         neighbors: k, words of Eq. 8.
         optimization: settings of Eq. 5-8.
         seed: of distractors, controls and intervals.
+        everything: all controls and ablations too, which explain the texts seven times more.
+        on_step: called with the name of each step before it.
 
     Raises:
         TypeError, ValueError: as `interpret`.
         ModelError: a background or an index of another model.
     """
-    found = interpret(model, texts, layer, locations, neighbors, optimization)
-    explained = _flatten(model, found, texts, layer, locations)
-    tokens = [location.tokens for location in explained.locations]
-    first = explained.locations[0] if explained.locations else None
-    answers: dict[str, list[list[str]]] = {}
-    offsets: dict[str, Tensor] = {}
-    if first is not None:
-        answers["points to (Eq. 5-8)"] = [[word for word, _ in each.neighbors or ()] for each in explained.locations]
-        if first.position_words is not None:
-            answers["stands out by"] = [[word for word, _ in each.position_words or ()] for each in explained.locations]
-        if first.evidence is not None:
-            best = [each.evidence[0] if each.evidence else None for each in explained.locations]
-            answers["fires alike on"] = [list(each.tokens) if each else [] for each in best]
-            offsets["fires alike on"] = torch.tensor([each.offset if each else 0 for each in best])
-        answers["control: field's mean"] = mean_of_field_words(model, tokens, neighbors)
-        answers["control: thesaurus"] = nearest_other_words(model, tokens)
-        answers["control: random words"] = random_words(model, tokens, seed)
-    rows = [_row(model, layer, name, words, offsets.get(name), explained, seed) for name, words in answers.items()]
+    listed = check_sentences(texts)
+    asked = Asked(
+        layer, locations, neighbors, optimization or OptimizationConfig(), contributions=everything, inputs=everything
+    )
+    on_step("the answers")
+    explained = explain(model, listed, asked)
+    measurer = Measurer(model, layer, explained, whitening_of(model, layer), seed)
+    rows = [measurer.row(name, answer) for name, answer in explained.answers.items()] if explained.tokens else []
+    if explained.tokens:
+        on_step("the controls")
+        rows += [
+            measurer.row("control: field's mean", Answer(mean_of_field_words(model, explained.tokens, neighbors))),
+            measurer.row("control: thesaurus", Answer(nearest_other_words(model, explained.tokens))),
+            measurer.row("control: random words", Answer(random_words(model, explained.tokens, seed))),
+        ]
+    if explained.tokens and everything:
+        rows += further_rows(model, measurer, listed, asked, on_step)
+    on_step("the tokens")
+    faithfulness = faithfulness_rows(model, measurer, everything)
     predicted = tuple(explained.label.bincount(minlength=len(model.classes)).tolist())
-    faithfulness = _faithfulness(model, layer, explained, seed)
-    return AnswersTable(layer, len(explained.locations), predicted, tuple(rows), faithfulness)
-
-
-def _flatten(
-    model: TextClassifier, found: Sequence[Interpretation], texts: Sequence[str], layer: int, locations: int
-) -> _Explained:
-    ids = model.read(list(texts)).ids
-    _, selection, activations = explain_locations(model, ids, layer, locations)
-    sentence = [row for row, each in enumerate(found) for _ in each.locations]
-    label = torch.tensor([model.classes.index(each.label) for each in found], dtype=torch.int64)
-    return _Explained(
-        [location for each in found for location in each.locations],
-        torch.tensor(sentence, dtype=torch.int64),
-        label,
-        selection,
-        activations,
-        ids,
-    )
-
-
-def _row(
-    model: TextClassifier,
-    layer: int,
-    name: str,
-    words: list[list[str]],
-    offset: Tensor | None,
-    explained: _Explained,
-    seed: int,
-) -> AnswerRow:
-    said = words_of_sentences(words, explained.sentence, len(explained.label))
-    label = explained.label[explained.sentence]
-    own = [set(location.tokens) for location in explained.locations]
-    shares = [
-        sum(word in tokens for word in each) / len(each) if each else math.nan
-        for each, tokens in zip(words, own, strict=True)
-    ]
-    return AnswerRow(
-        name,
-        bootstrap_mean(matches(model, said, explained.label), seed=seed),
-        bootstrap_mean(_identified(model, layer, words, offset, explained, seed), explained.sentence, seed),
-        different_words(words),
-        bootstrap_mean(overlap_between(words, explained.sentence, label, seed), explained.sentence, seed),
-        bootstrap_mean(torch.tensor(shares, dtype=torch.float64), explained.sentence, seed),
-    )
-
-
-def _identified(
-    model: TextClassifier,
-    layer: int,
-    words: list[list[str]],
-    offset: Tensor | None,
-    explained: _Explained,
-    seed: int,
-) -> Tensor:
-    """Whether the words, read in the field's place, identify each location; NaN where there is no background."""
-    background = background_of(model)
-    if background is None:
-        return torch.full((len(words),), torch.nan, dtype=torch.float64)
-    location = explained.selection.location
-    ids = answer_ids(model, layer, location, words, offset)
-    activations = answer_activations(model, layer, location, ids)
-    return identification_ranks(
-        activations,
-        explained.activations,
-        explained.sentence,
-        explained.label[explained.sentence],
-        background.layer(model, layer).whitening(),
-        seed=seed,
-    ).identified
-
-
-def _faithfulness(
-    model: TextClassifier, layer: int, explained: _Explained, seed: int
-) -> dict[str, dict[str, Estimate]]:
-    chosen = selected_tokens(model, explained.ids, layer, explained.selection)
-    rationales = {"selected fields": chosen, "random tokens": random_tokens(explained.ids, chosen, seed)}
-    return {
-        name: {
-            measure: bootstrap_mean(values, seed=seed)
-            for measure, values in aopc(model, explained.ids, [rationale]).items()
-        }
-        for name, rationale in rationales.items()
-    }
+    return AnswersTable(layer, len(explained.tokens), predicted, tuple(rows), tuple(faithfulness))

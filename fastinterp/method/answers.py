@@ -76,8 +76,13 @@ def read_and_locate(model: TextClassifier, sentences: Sequence[str], settings: S
         settings.order,
         settings.contributions,
     )
-    chosen, stack = located.chosen, model.stack(settings.layer)
-    begin, end = field_edges(model, settings.layer, chosen.location)
+    return batch_at(model, read, located, settings.layer)
+
+
+def batch_at(model: TextClassifier, read: ReadSentences, located: Located, layer: int) -> Batch:
+    """Returns what all answers share, for locations of a layer that are found."""
+    chosen, stack = located.chosen, model.stack(layer)
+    begin, end = field_edges(model, layer, chosen.location)
     problems = Problems(located.activations.contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
     own = ids_in_fields(read.ids, chosen.location.cpu(), chosen.sentence.cpu(), stack.before, problems.field)
     seen = []
@@ -111,8 +116,8 @@ def add_points_to(
     answers: Answers,
     settings: Settings,
     optimization: OptimizationConfig,
-) -> None:
-    """Adds the words of Eq. 5-8, "points to"."""
+) -> Tensor:
+    """Adds the words of Eq. 5-8, "points to"; returns the optimised inputs (N, R, D)."""
     chosen, problems = batch.located.chosen, batch.problems
     keys = mix(content_keys(batch.read.ids).to(model.device)[chosen.sentence], chosen.location)
     optimized = optimize_inputs(
@@ -128,6 +133,7 @@ def add_points_to(
         answer["neighbors"] = tuple(kept)
         answer["margin"] = kept[-1][1] - words[number][-1][1] if count > len(kept) else None
         answer["residual"] = residuals[number]
+    return optimized.inputs
 
 
 def add_stands_out(
@@ -137,8 +143,8 @@ def add_stands_out(
     settings: Settings,
     contrast: ContrastConfig,
     background: Background,
-) -> None:
-    """Adds a word for each position, by contrast with the background: "stands out by"."""
+) -> Tensor:
+    """Adds a word for each position by contrast, "stands out by"; returns the inputs that stand out (N, R, D)."""
     whitening = background.layer(model, settings.layer).whitening(contrast.shrinkage)
     inputs = contrast_inputs(batch.problems, background, settings.layer, whitening, contrast)
     words = position_words(model, batch.problems, inputs, batch.own, background.counts, whitening, settings.positions)
@@ -150,6 +156,7 @@ def add_stands_out(
     index = settings.compared_with
     if index is not None and index.shrinkage == contrast.shrinkage:
         _add_ranks(batch, answers, words, index)
+    return inputs
 
 
 def _add_ranks(batch: Batch, answers: Answers, words: PositionWords, index: ActivationIndex) -> None:
