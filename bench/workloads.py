@@ -22,7 +22,6 @@ from fastinterp.method.starts import random_starts
 from fastinterp.text.tokenizer import tokenize
 from fastinterp.text.vocabulary import Vocabulary
 
-EPOCHS = {"mr": 20, "ag_news": 3}
 LOCATIONS = 3
 
 
@@ -39,9 +38,7 @@ def model(name: str, trained: bool = True) -> ConvTextModel:
     folder: Path = cache_folder() / "bench" / name
     if not (folder / "config.json").is_file():
         shape = ModelConfig.preset(name, corpus(name).train.classes)
-        preset = TrainingConfig.preset(name)
-        config = TrainingConfig(preset.learning_rate, preset.batch_size, EPOCHS[name])
-        train_on_corpus(corpus(name), name, shape, config, DEFAULT_VECTORS, folder)
+        train_on_corpus(corpus(name), name, shape, TrainingConfig.preset(name), DEFAULT_VECTORS, folder)
     return load_model(folder)
 
 

@@ -182,13 +182,14 @@ def _step(model: ConvTextModel, optimizer: torch.optim.Optimizer, ids: Tensor, l
     table = model.embedding.weight
     words, places = distinct_words(ids)
     vectors = table.detach()[words].requires_grad_()
+    for weight in model.parameters():
+        if weight is not table:
+            weight.grad = None
     loss = functional.cross_entropy(batch_scores(model, vectors, places), labels)
-    inputs = [vectors, *(weight for weight in model.parameters() if weight is not table)]
-    gradients = torch.autograd.grad(loss, inputs)
-    for weight, gradient in zip(inputs[1:], gradients[1:], strict=True):
-        weight.grad = gradient
+    loss.backward()  # not autograd.grad, whose gradients may have a layout that the fused step reads wrongly
     assert table.grad is not None  # made by train_model
-    table.grad[words] = gradients[0]
+    assert vectors.grad is not None
+    table.grad[words] = vectors.grad
     optimizer.step()
     table.grad[words] = 0
     return loss.item()

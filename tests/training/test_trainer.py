@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import small_model
+from torch.nn import functional
 
-from fastinterp import TrainingConfig, load_corpus, train_model
+from fastinterp import ConvTextModel, TrainingConfig, load_corpus, train_model
+from fastinterp.data.splits import split
 from fastinterp.evaluation.accuracy import accuracy, class_scores
+from fastinterp.training.batches import batches_of_like_length
 from fastinterp.training.trainer import drop_words
 
 
@@ -44,6 +47,42 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generator_alone(
     other, _, _ = train_small(table, epochs=2, seed=6)
     assert torch.equal(first.linear.weight, second.linear.weight)
     assert not torch.equal(first.linear.weight, other.linear.weight)
+
+
+def test_the_number_of_threads_changes_no_weight(table: Path):
+    before, models = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            models.append(train_small(table, epochs=4)[0])
+    finally:
+        torch.set_num_threads(before)
+    for weight, same in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(weight, same, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_is_that_of_adam_over_all_weights(table: Path):
+    """One epoch against torch's own dense gradients and Adam, over the same batches, in float64."""
+    corpus = load_corpus(table)
+    config = TrainingConfig(batch_size=8, epochs=1, word_dropout=0, averaging=0, learning_rate=0.01)
+    learning = split(corpus.train, config.validation_share, config.seed).train
+    model, plain = (no_dropout(small_model()).double() for _ in range(2))
+    ids, labels = model.encode(learning.texts), torch.tensor(learning.labels)
+    optimizer = torch.optim.Adam(plain.parameters(), lr=config.learning_rate)
+    generator = torch.Generator().manual_seed(config.seed)
+    for batch in batches_of_like_length((ids != 0).sum(dim=1), config.batch_size, generator):
+        optimizer.zero_grad()
+        functional.cross_entropy(plain(ids[batch]), labels[batch]).backward()
+        optimizer.step()
+    train_model(model, corpus.train, config)
+    for weight, wanted in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(weight, wanted, rtol=1e-6, atol=1e-8)
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def no_dropout(model: ConvTextModel) -> ConvTextModel:
+    model.dropout.p = 0
+    return model
 
 
 def test_training_stops_when_the_validation_loss_no_longer_falls(table: Path):
