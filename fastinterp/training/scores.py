@@ -9,6 +9,8 @@ can be hooked into and read.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -52,7 +54,8 @@ def batch_scores(model: ConvTextModel, vectors: Tensor, places: Tensor) -> Tenso
         tail = vectors.new_zeros(1, vectors.shape[1], 1)
     else:  # Every column of the last layer may see a token or an edge, so that the whole frame is computed.
         places = functional.pad(places, (0, model.length - places.shape[1]), value=len(vectors))
-    for weight, bias in ((layer.weight, layer.bias) for layer in model.convolutions):
+    layers: list[Any] = [*model.convolutions]
+    for weight, bias in ((layer.weight, layer.bias) for layer in layers):
         left, right = (weight.shape[2] - 1) // 2, weight.shape[2] // 2
         # Where a tail follows, a layer has `left` more columns that see a token than the one below.
         behind = right if tail is None else left + right
