@@ -48,6 +48,7 @@ _FURTHER = {
     "field_reproduction": "optimised input's cosine",
     "overlap": "overlap in a class",
     "within": "overlap in a sentence",
+    "commonest": "ten commonest words",
     "repeated": "own words",
     "agreement": "agreement with the answer unchanged",
 }
