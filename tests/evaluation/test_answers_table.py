@@ -90,16 +90,19 @@ def test_figures_are_those_of_their_definitions(whole: ConvTextModel, table: Ans
     found = explain(whole, SENTENCES, Asked(1, 2, 3, FAST, inputs=True))
     answer, location = found.answers[STANDS_OUT], found.selection.location
     estimates = row(table, STANDS_OUT).estimates
-    said = [sum((w for w, s in zip(answer.words, found.sentence, strict=True) if s == i), []) for i in range(14)]
+    said: list[list[str]] = [[] for _ in SENTENCES]
+    for words, sentence in zip(answer.words, found.sentence.tolist(), strict=True):
+        said[sentence] += words
     assert estimates["matching"].value == pytest.approx(float(matches(whole, said, found.label).nanmean()))
     reached = field_activations(whole, 1, location, answer.inputs)
     assert torch.allclose(reached, answer.field, atol=1e-6)
     ranks = identification_ranks(reached, found.activations, found.key, found.class_of_location, whitening_of(whole, 1))
     assert estimates["field_identified"].value == pytest.approx(float(ranks.identified.nanmean()))
     assert estimates["within"].value == pytest.approx(float(overlap_within(answer.words, found.sentence).nanmean()))
-    own = sum(word in tokens for words, tokens in zip(answer.words, found.tokens, strict=True) for word in words)
     assert table.locations == len(found.tokens)
-    assert 0 <= estimates["repeated"].value <= own  # a mean of shares, not the share of all words
+    pairs = zip(answer.words, found.tokens, strict=True)
+    own = [len([word for word in words if word in tokens]) / len(words) for words, tokens in pairs]
+    assert estimates["repeated"].value == pytest.approx(sum(own) / len(own))
 
 
 def test_every_control_and_variant_has_its_row(table: AnswersTable):
