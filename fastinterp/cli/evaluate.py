@@ -16,6 +16,7 @@ from fastinterp.display.progress import ProgressReport
 from fastinterp.display.screen import Screen
 from fastinterp.evaluation.accuracy import accuracy
 from fastinterp.evaluation.answers_table import measure_answers
+from fastinterp.evaluation.training_texts import trained_on
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.storage import load_metrics, load_model
 
@@ -69,10 +70,12 @@ def measure(model: ConvTextModel, dataset: TextDataset, what: str, **arguments: 
         arguments: as `measure_answers`.
     """
     table = measure_answers(model, dataset.texts, **arguments)
+    seen = trained_on(model, dataset.texts)
     matching = table.rows[0].estimates["matching"] if table.rows else None
     return {
         "measured_on": what,
         "sentences": len(dataset),
+        "trained_on": None if seen is None else int(seen.sum()),
         "accuracy": accuracy(model, dataset),
         "predicted": {name: count for name, count in zip(model.classes, table.predicted, strict=True)},
         "matching_rate": None if matching is None else matching.value,

@@ -14,6 +14,7 @@ from fastinterp.data.word_vectors import DEFAULT_VECTORS, WordVectors, embed_voc
 from fastinterp.display.progress import ProgressReport
 from fastinterp.errors import DataError, DownloadError
 from fastinterp.evaluation.accuracy import accuracy
+from fastinterp.evaluation.training_texts import TEXTS_FILE, save_training_texts
 from fastinterp.method.activation_index import LOCATIONS, build_index
 from fastinterp.method.background import fit_background
 from fastinterp.method.companions import BACKGROUND_FILE, index_file
@@ -130,7 +131,9 @@ def train_on_corpus(
             "training": dataclasses.asdict(config),
             "torch": torch.__version__,
         }
-        save(model, output, metrics, _companions(model, corpus, progress))
+        companions = _companions(model, corpus, progress)
+        companions[TEXTS_FILE] = functools.partial(save_training_texts, model, corpus.train.texts)
+        save(model, output, metrics, companions)
         progress.screen.say(
             f"Test accuracy {metrics['test_accuracy']:.3f} (best epoch {result.best_epoch}, {result.seconds:.0f} s); "
             f"model in {output}"

@@ -125,6 +125,12 @@ def print_evaluation(screen: Screen, measured: Mapping[str, Any], everything: bo
     predicted = ", ".join(f"{name} {count:,}" for name, count in measured["predicted"].items())
     accuracy = f"{measured['accuracy']:.3f}"
     screen.print(_rows([("measured on", measured["measured_on"]), ("predicted", predicted), ("accuracy", accuracy)]))
+    seen, sentences = measured["trained_on"] or 0, measured["sentences"]
+    if seen > sentences / 2:
+        screen.say(
+            f"The model was trained on {seen:,} of these {sentences:,} texts; expect less of others.",
+            style="yellow",
+        )
     if sum(count > 0 for count in measured["predicted"].values()) == 1:
         screen.say("The model predicts one class for every text, so that any words match.", style="yellow")
     if not measured["answers"]:
@@ -154,6 +160,7 @@ _FURTHER = {
     "reproduction": ("cosine", "of the activations that the words bring about with the location's own"),
     "field_reproduction": ("input's", "the same of the optimised inputs"),
     "within": ("within", "overlap of what is said of two locations of one sentence"),
+    "commonest": ("common", "words among the ten that are said most often of their class"),
     "repeated": ("own", "words that stand in the location's own field"),
     "agreement": ("agree", "overlap with what is said without the change"),
     "held": ("held", "tokens that an inversion of the activations gives back"),

@@ -11,6 +11,7 @@ import torch
 
 from fastinterp.errors import DataError
 from fastinterp.evaluation.bootstrap import SeedsEstimate, bootstrap_over_seeds
+from fastinterp.evaluation.explained import FIRES_ALIKE, POINTS_TO, STANDS_OUT
 from fastinterp.evaluation.over_seeds import SeedsRow, rows_over_seeds, sums_of_record
 from fastinterp.messages import shown_path
 
@@ -47,6 +48,7 @@ _FURTHER = {
     "field_reproduction": "optimised input's cosine",
     "overlap": "overlap in a class",
     "within": "overlap in a sentence",
+    "commonest": "ten commonest words",
     "repeated": "own words",
     "agreement": "agreement with the answer unchanged",
 }
@@ -66,18 +68,19 @@ def section(
     """
     paper = PAPER[facts["corpus"]]
     seeds = f"{len(models)} seed{'s' if len(models) > 1 else ''}"
+    first_layer = {row.answer: row for row in rows_over_seeds([model["layers"][0]["answers"] for model in models])}
     parts = [
         f"## {paper.title}",
         f"{seeds}; fastinterp {version('fastinterp')}, torch {torch.__version__}; "
         f"`fastinterp reproduce {facts['corpus']} --seeds {len(models)}{' --ablation' if variants else ''}`.",
         "### Beside the paper",
-        _beside_paper(paper, facts, models),
+        _beside_paper(paper, facts, models, first_layer),
         "What differs from the paper:",
         "\n".join(f"- {each}" for each in _differences(paper, facts, models)),
     ]
     for tables in zip(*(model["layers"] for model in models), strict=True):
         parts += _layer(tables, facts)
-    parts += ["### Does the same answer come again?", _agreement(models)]
+    parts += ["### Does the same answer come again?", _agreement(models, first_layer)]
     if variants:
         parts += ["### Without our additions to the training", _ablation(models, variants)]
     return "\n\n".join(parts) + "\n"
@@ -110,11 +113,12 @@ def replace_section(path: Path, corpus: str, text: str | None, write: Callable[[
     write(path, f"{before}{begin}\n{text}{end}{rest.split(end, 1)[1]}")
 
 
-def _beside_paper(paper: Paper, facts: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+def _beside_paper(
+    paper: Paper, facts: Mapping[str, Any], models: Sequence[Mapping[str, Any]], answers: Mapping[str, SeedsRow]
+) -> str:
     trained = [model["trained"] for model in models]
     accuracy = bootstrap_over_seeds([sums_of_record(each["accuracy"]) for each in trained])
-    first_layer = rows_over_seeds([model["layers"][0]["answers"] for model in models])
-    matching = first_layer[0].estimates["matching"]
+    matching = answers[POINTS_TO].estimates["matching"]
     return _table(
         ["", "paper", "here"],
         [
@@ -186,18 +190,15 @@ def _layer(tables: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> lis
     return parts
 
 
-def _agreement(models: Sequence[Mapping[str, Any]]) -> str:
+def _agreement(models: Sequence[Mapping[str, Any]], answers: Mapping[str, SeedsRow]) -> str:
     records = [model["backgrounds"] for model in models]
     rows = []
     for layer, sums in enumerate(zip(*(record["agreement"] for record in records), strict=True), 1):
         estimate = bootstrap_over_seeds([sums_of_record(each) for each in sums])
         rows.append([f"stands out by, layer {layer}: background of other texts", _cell(estimate)])
-    first = rows_over_seeds([model["layers"][0]["answers"] for model in models])
-    starts = [row for row in first if row.answer == "points to: another start"]
-    rows += [
-        ["points to, layer 1: another random start (overlap of the words)", _cell(row.estimates["agreement"])]
-        for row in starts
-    ]
+    if (start := answers.get("points to: another start")) is not None:
+        cell = _cell(start.estimates["agreement"])
+        rows.append(["points to, layer 1: another random start (overlap of the words)", cell])
     return (
         "*Stands out by* draws no random number, so that another seed of the method changes nothing: agreement 1 by "
         "construction. What can change is the sample of texts that the background was measured on. Share of positions "
@@ -218,10 +219,10 @@ def _ablation(models: Sequence[Mapping[str, Any]], variants: Mapping[str, Sequen
 
 
 _ABLATED = (
-    ("points to (Eq. 5-8)", "matching"),
-    ("stands out by", "matching"),
-    ("stands out by", "identified"),
-    ("fires alike on", "identified"),
+    (POINTS_TO, "matching"),
+    (STANDS_OUT, "matching"),
+    (STANDS_OUT, "identified"),
+    (FIRES_ALIKE, "identified"),
 )
 
 

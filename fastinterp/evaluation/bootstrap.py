@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -131,25 +132,30 @@ def bootstrap_over_seeds(
     sums, counts = sums[filled], counts[filled]
     if not len(sums):
         return SeedsEstimate(None, None, None, 0, None, None, 0)
-    measured = counts.sum(axis=0) > 0
-    sums, counts = sums[:, measured], counts[:, measured]
     means = sums.sum(axis=1) / counts.sum(axis=1)
     value, least, most = float(means.mean()), float(means.min()), float(means.max())
-    sentences = int(measured.sum())
+    sentences = int((counts.sum(axis=0) > 0).sum())
     if sentences < 2:
         return SeedsEstimate(value, None, None, sentences, least, most, len(means))
-    generator = np.random.default_rng(integer("seed", seed, least=0))
-    redrawn = np.empty(draws)
-    for number_of_draw in range(draws):
-        columns = generator.integers(sentences, size=sentences)
-        rows = generator.integers(len(means), size=len(means))
-        drawn_counts = counts[:, columns].sum(axis=1)[rows]
-        drawn_sums = sums[:, columns].sum(axis=1)[rows]
-        # A model may have no value at the drawn sentences where it has few; then the others speak for the draw.
-        ratios = drawn_sums[drawn_counts > 0] / drawn_counts[drawn_counts > 0]
-        redrawn[number_of_draw] = ratios.mean() if len(ratios) else np.nan
-    low, high = np.nanquantile(redrawn, (outside, 1 - outside))
+    seed = integer("seed", seed, least=0)
+    weights = _redrawn_weights(sums.shape[1], draws, seed)
+    drawn_sums, drawn_counts = weights @ sums.T, weights @ counts.T  # (draws, models)
+    # A model has no mean where it has no value at any of the drawn sentences; then the others speak for the draw.
+    ratios = np.divide(drawn_sums, drawn_counts, out=np.full_like(drawn_sums, np.nan), where=drawn_counts > 0)
+    chosen = np.random.default_rng([seed, 1]).integers(len(means), size=ratios.shape)
+    redrawn = np.ma.masked_invalid(np.take_along_axis(ratios, chosen, axis=1)).mean(axis=1).compressed()
+    low, high = np.quantile(redrawn, (outside, 1 - outside))
     return SeedsEstimate(value, float(low), float(high), sentences, least, most, len(means))
+
+
+@functools.lru_cache(maxsize=4)
+def _redrawn_weights(sentences: int, samples: int, seed: int) -> NDArray[np.float64]:
+    """Returns (samples, sentences), how often each sentence is drawn; a table asks for the same again and again."""
+    generator = np.random.default_rng([seed, 0])
+    weights = np.zeros((samples, sentences))
+    for row in weights:
+        row += np.bincount(generator.integers(sentences, size=sentences), minlength=sentences)
+    return weights
 
 
 def bootstrap_mean(

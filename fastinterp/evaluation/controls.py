@@ -41,24 +41,6 @@ def random_locations(model: TextClassifier, ids: Tensor, layer: int, locations: 
     return select_locations(model, ids, scores, layer, locations)
 
 
-def least_salient_locations(
-    model: TextClassifier, ids: Tensor, scores: Tensor, layer: int, locations: int
-) -> Selection:
-    """Returns the m locations of each sentence that see a token and have the lowest saliency, the lowest first.
-
-    Args:
-        model: the classifier.
-        ids: (B, L) int64 on the CPU.
-        scores: (B, L), `Saliency.scores`.
-        layer: index of the convolution.
-        locations: m.
-
-    Raises:
-        ValueError: no such layer, or m is not between 1 and L.
-    """
-    return select_locations(model, ids, -scores, layer, locations)
-
-
 def random_words(model: TextClassifier, tokens: Sequence[Sequence[str]], seed: int = 0) -> list[list[str]]:
     """Returns for each token any word of the vocabulary that can be found, drawn from (seed, the field's tokens).
 

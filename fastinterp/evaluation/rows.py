@@ -15,7 +15,7 @@ from fastinterp.evaluation.explained import Answer, Explained
 from fastinterp.evaluation.faithfulness import aopc
 from fastinterp.evaluation.identification import identification_ranks
 from fastinterp.evaluation.matching import matches, words_of_sentences
-from fastinterp.evaluation.overlap import different_words, jaccard, overlap_between, overlap_within
+from fastinterp.evaluation.overlap import commonest_share, different_words, jaccard, overlap_between, overlap_within
 from fastinterp.evaluation.reproduction import reproduction
 from fastinterp.method.background import Whitening
 from fastinterp.models.protocol import TextClassifier
@@ -29,6 +29,7 @@ MEASURES = {
     "field_reproduction": "the same of the optimised input",
     "overlap": "of what is said of two locations of one class, in different sentences (Jaccard)",
     "within": "of what is said of two locations of one sentence",
+    "commonest": "words that are among the ten that are said most often of their class",
     "repeated": "words that stand in the location's own field",
     "agreement": "overlap with what the answer without the change says of the same location",
     "held": "tokens of the field that an inversion of the activations gives back",
@@ -104,6 +105,7 @@ class Measurer:
         classes = explained.class_of_location
         values["overlap"] = overlap_between(answer.words, explained.key, classes, self.seed)
         values["within"] = overlap_within(answer.words, explained.sentence)
+        values["commonest"] = commonest_share(answer.words, classes)
         values["repeated"] = _repeated(answer.words, explained.tokens)
         if unchanged is not None:
             pairs = zip(answer.words, unchanged.words, strict=True)

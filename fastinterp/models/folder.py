@@ -28,8 +28,8 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE, VOCABULARY_FILE, METRICS_FILE = "model.safetensors", "vocabulary.txt", "metrics.json"
 # All that a version may hold, and so all that is ever removed from one. A new kind of file is added here.
 VERSION_FILES = (WEIGHTS_FILE, VOCABULARY_FILE, METRICS_FILE)
-# What is measured with the model's weights and saved with them: a background, an index for a layer.
-COMPANION = re.compile(r"background\.safetensors|index-[0-9]{1,3}\.safetensors")
+# What is measured with the model's weights and saved with them: a background, an index for a layer, keys of the texts.
+COMPANION = re.compile(r"background\.safetensors|index-[0-9]{1,3}\.safetensors|texts\.safetensors")
 # Before there were versions, these files stood beside config.json, the first two of them always.
 _FLAT_FILES = (WEIGHTS_FILE, VOCABULARY_FILE, METRICS_FILE)
 _VERSION = re.compile(r"fastinterp-version-[0-9a-f]{12}")

@@ -60,7 +60,7 @@ def save(
         folder: made where it is missing; may be a mount point or a symbolic link.
         metrics: plain numbers, strings, lists and dicts.
         companions: other files that go with these weights, by name the function that writes each:
-            `background.safetensors` or `index-<layer>.safetensors`.
+            `background.safetensors`, `index-<layer>.safetensors` or `texts.safetensors`.
 
     Raises:
         TypeError: no ConvTextModel, or metrics that JSON does not know.
@@ -81,7 +81,8 @@ def save(
         files[METRICS_FILE] = lambda path: path.write_text(text, encoding="utf-8")
     for name, write in (companions or {}).items():
         if not COMPANION.fullmatch(name):
-            raise ValueError(f"companions: expected background.safetensors or index-<layer>.safetensors, got {name!r}")
+            expected = "background.safetensors, index-<layer>.safetensors or texts.safetensors"
+            raise ValueError(f"companions: expected {expected}, got {name!r}")
         files[name] = write
     model.folder = write_version(_absolute(folder), model.config, files)
 

@@ -39,9 +39,30 @@ def test_evaluate_measures_the_held_out_tenth_of_the_training_data_and_every_row
     two.write_text("".join(line for line in table.open() if not line.endswith(",neu\n")))
     other = json.loads(run("evaluate", str(tmp_path / "m"), str(two), *FASTEST, "--json").stdout)
     assert other["sentences"] == other["explained"] == 40
+    assert other["trained_on"] > 30
     assert other["measured_on"] == f"every row of {two}, 40 sentences"
     shown = run("evaluate", str(tmp_path / "m"), str(two), *FASTEST).stdout
     assert "every row of" in shown
+    assert f"The model was trained on {other['trained_on']} of these 40 texts" in shown
+
+    new = tmp_path / "new.csv"
+    new.write_text("text,label\na good new film,pos\na bad new plot,neg\na plain thing,neu\n")
+    asked = ("evaluate", str(tmp_path / "m"), str(new), *FASTEST)
+    assert "was trained on" not in run(*asked).stdout
+    assert json.loads(run(*asked, "--json").stdout)["trained_on"] == 0
+
+
+def test_evaluate_shows_every_control_where_all_are_asked_for(tmp_path: Path):
+    table = three_classes(tmp_path / "three.csv")
+    assert run("train", str(table), "--output", str(tmp_path / "m"), *QUICK).exit_code == 0
+    few = run("evaluate", str(tmp_path / "m"), str(table), *FAST).stdout
+    shown = run("evaluate", str(tmp_path / "m"), str(table), *FAST, "--all").stdout
+    for name in ("least salient", "random weights", "no L2 term", "inversion", "ranking: contributions"):
+        assert name not in few
+        assert name in shown
+    measured = json.loads(run("evaluate", str(tmp_path / "m"), str(table), *FAST, "--all", "--json").stdout)
+    variant = next(each for each in measured["answers"] if each["answer"] == "points to: another start")
+    assert {"value", "low", "high", "count"} == variant["agreement"].keys()
 
 
 def test_evaluate_refuses_a_label_that_the_model_does_not_have(tmp_path: Path):

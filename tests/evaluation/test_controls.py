@@ -7,7 +7,7 @@ from conftest import WORDS, small_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastinterp import ModelConfig, OptimizationConfig, Vocabulary, saliency
+from fastinterp import ModelConfig, OptimizationConfig, Vocabulary
 from fastinterp.evaluation import controls
 from fastinterp.method.background import count_words
 from fastinterp.models.conv import ConvTextModel
@@ -41,17 +41,6 @@ def test_random_locations_see_a_token_and_depend_on_the_sentence_alone(model: Co
     alone = controls.random_locations(model, ids[3:4], layer, 2, seed=7)
     both = controls.random_locations(model, ids, layer, 2, seed=7)
     assert torch.equal(alone.location, both.location[both.sentence == 3])
-
-
-@pytest.mark.parametrize("layer", [0, 1])
-def test_least_salient_locations_have_the_lowest_scores(model: ConvTextModel, layer: int):
-    ids = model.encode(TEXTS)
-    scores = saliency(model, ids, layer).scores
-    chosen = controls.least_salient_locations(model, ids, scores, layer, 2)
-    for row in range(len(TEXTS)):
-        seen = scores[row, : visible(model, layer, ids[row])].tolist()
-        expected = sorted(range(len(seen)), key=lambda place: (seen[place], place))[:2]
-        assert chosen.location[chosen.sentence == row].tolist() == expected
 
 
 @given(FIELDS, st.integers(0, 5))
