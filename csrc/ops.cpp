@@ -24,6 +24,10 @@ TORCH_LIBRARY(fastinterp, m) {
       "Tensor[] slopes, Tensor mean, Tensor precision, Tensor factor, int steps, float damping) -> (Tensor optimum, "
       "Tensor distance)");
   m.def(
+      "exchange_words(Tensor target, Tensor[] weights, Tensor[] biases, Tensor begin, Tensor end, str activation, "
+      "Tensor vectors, Tensor candidates, Tensor mean, Tensor factor, int rounds, float tie) -> (Tensor chosen, Tensor "
+      "reached)");
+  m.def(
       "cosine_topk(Tensor queries, Tensor vocabulary, Tensor inverse_norms, int k) -> (Tensor cosines, Tensor "
       "indices)");
 }

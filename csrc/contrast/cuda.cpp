@@ -1,25 +1,22 @@
 // fastinterp::contrast on a GPU: torch's matrix products over as many problems at once as memory allows. Nothing waits
 // for the device, so every problem takes every step at every length, and keeps what made it better.
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/full_like.h>
-#include <ATen/ops/leaky_relu.h>
 #include <ATen/ops/linalg_solve_ex.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/maximum.h>
-#include <ATen/ops/ones_like.h>
-#include <ATen/ops/relu.h>
-#include <ATen/ops/tanh.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
-#include <torch/library.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
 
+#include "../shared/batched.h"
 #include "../shared/gpu.h"
 #include "check.h"
 
@@ -37,17 +34,9 @@ class ContrastPart {
         background_(background),
         activation_(stack.activation),
         target_(problems.target.narrow(0, first, count)) {
-    const at::Tensor begin = problems.begin.narrow(0, first, count).unsqueeze(1);
-    const at::Tensor end = problems.end.narrow(0, first, count).unsqueeze(1);
-    entries_ = ((end - begin) * stack.layers[0].in_channels).to(at::kFloat).unsqueeze(2);
-    int64_t rows = stack.receptive_field(), offset = 0;
-    for (int64_t l = 0; l <= stack.size(); ++l) {
-      const at::Tensor place = at::arange(rows, begin.options()) + offset;
-      exists_.push_back(((place >= begin) & (place < end)).unsqueeze(2).to(at::kFloat));
-      if (l == stack.size()) break;
-      rows -= stack.layers[l].kernel - 1;
-      offset += (stack.layers[l].kernel - 1) / 2;
-    }
+    const at::Tensor begin = problems.begin.narrow(0, first, count), end = problems.end.narrow(0, first, count);
+    entries_ = ((end - begin) * stack.layers[0].in_channels).to(at::kFloat).view({-1, 1, 1});
+    exists_ = existing(stack, begin, end);
   }
 
   // Returns the inputs and their distances.
@@ -76,42 +65,13 @@ class ContrastPart {
  private:
   int64_t layers() const { return static_cast<int64_t>(problems_.weights.size()); }
 
-  // (B, P, C_in) to (B, P - K + 1, C_out), without bias.
-  static at::Tensor convolve(const at::Tensor& values, const at::Tensor& weight) {
-    return at::matmul(values.unfold(1, weight.size(2), 1).flatten(2), weight.flatten(1).t());
-  }
-
-  // Gradients (B, P, C_out) sent back to the input (B, P + K - 1, C_in).
-  static at::Tensor convolve_back(const at::Tensor& gradients, const at::Tensor& weight) {
-    const int64_t count = gradients.size(0), rows = gradients.size(1), width = weight.size(1), kernel = weight.size(2);
-    const at::Tensor parts =
-        at::matmul(gradients, weight.transpose(1, 2).flatten(1)).view({count, rows, kernel, width});
-    at::Tensor back = at::zeros({count, rows + kernel - 1, width}, gradients.options());
-    for (int64_t row = 0; row < kernel; ++row) back.narrow(1, row, rows).add_(parts.select(2, row));
-    return back;
-  }
-
-  at::Tensor activate(const at::Tensor& z) const {
-    if (activation_.is_tanh) return at::tanh(z);
-    return activation_.slope == 0 ? at::relu(z) : at::leaky_relu(z, activation_.slope);
-  }
-
-  at::Tensor slope_at(const at::Tensor& values) const {
-    if (activation_.is_tanh) return 1 - values * values;
-    return at::where(values > 0, at::ones_like(values), at::full_like(values, activation_.slope));
-  }
-
   // Pre-activations (B, P, C) of each layer.
   std::vector<at::Tensor> see(const at::Tensor& inputs) const {
-    std::vector<at::Tensor> z;
-    for (int64_t l = 0; l < layers(); ++l) {
-      const at::Tensor below = l == 0 ? inputs : activate(z.back()) * exists_[l];
-      z.push_back(convolve(below, problems_.weights[l]) + problems_.biases[l]);
-    }
-    return z;
+    const at::Tensor first = convolve(inputs, problems_.weights[0]) + problems_.biases[0];
+    return see_above(first, problems_.weights, problems_.biases, activation_, exists_);
   }
 
-  at::Tensor reached(const std::vector<at::Tensor>& z) const { return activate(z.back().select(1, 0)); }
+  at::Tensor reached(const std::vector<at::Tensor>& z) const { return activate(activation_, z.back().select(1, 0)); }
 
   at::Tensor distance(const std::vector<at::Tensor>& z) const {
     return at::matmul(reached(z) - target_, background_.factor).square().sum(1);
@@ -142,14 +102,14 @@ class ContrastPart {
     const int64_t count = target_.size(0), channels = target_.size(1);
     const bool gated = !activation_.is_tanh && activation_.slope == 0;
     at::Tensor value = reached(z);
-    const at::Tensor slope = slope_at(gated ? at::maximum(value, target_) : value);
+    const at::Tensor slope = slope_at(activation_, gated ? at::maximum(value, target_) : value);
     if (gated) value = slope * z.back().select(1, 0);
     const at::Tensor identity = at::eye(channels, target_.options());
     at::Tensor jacobian = identity.expand({count, channels, channels}).reshape({count * channels, 1, channels});
     for (int64_t l = layers() - 1; l >= 0; --l) {
       jacobian = convolve_back(jacobian, problems_.weights[l]);
       const int64_t rows = jacobian.size(1), width = jacobian.size(2);
-      const at::Tensor kept = l > 0 ? exists_[l] * slope_at(activate(z[l - 1])) : exists_[0];
+      const at::Tensor kept = l > 0 ? exists_[l] * slope_at(activation_, activate(activation_, z[l - 1])) : exists_[0];
       jacobian = (jacobian.view({count, channels, rows, width}) * kept.unsqueeze(1)).view({-1, rows, width});
     }
     jacobian = jacobian.view({count, channels, -1});
@@ -160,14 +120,8 @@ class ContrastPart {
     const at::Tensor pull = slope * at::matmul(target_ - value, background_.precision);
     const at::Tensor solved = std::get<0>(
         at::linalg_solve_ex(system + at::where(moves, damping * size, 1) * identity, pull.unsqueeze(2), true, false));
-    const at::Tensor step = at::matmul(solved.transpose(1, 2), jacobian).view_as(unit_shape(z));
+    const at::Tensor step = at::matmul(solved.transpose(1, 2), jacobian).view({count, exists_[0].size(1), -1});
     return at::where(moves, step, 0);
-  }
-
-  // An empty view with the shape of the inputs.
-  at::Tensor unit_shape(const std::vector<at::Tensor>& z) const {
-    const at::Tensor& weight = problems_.weights[0];
-    return z[0].new_empty({1}).expand({z[0].size(0), z[0].size(1) + weight.size(2) - 1, weight.size(1)});
   }
 
   const Problems& problems_;
@@ -186,6 +140,8 @@ std::tuple<at::Tensor, at::Tensor> contrast(const at::Tensor& target, at::Tensor
   const Problems problems{target, weights, biases, begin, end, activation};
   const ContrastBackground background{slopes, mean, precision, factor};
   const ConvStack stack = check_contrast(problems, background, settings);
+  check_same_device(target.device(), {begin, end, weights[0], biases[0], mean, precision, factor},
+                    "begin, end, weights, biases, mean, precision, factor");
   const int64_t count = target.size(0), rows = stack.receptive_field(), width = stack.layers[0].in_channels;
   const int64_t at_once = std::max<int64_t>(1, kFloatsAtOnce / (target.size(1) * rows * width));
   std::vector<at::Tensor> optima{at::zeros({0, rows, width}, target.options())};

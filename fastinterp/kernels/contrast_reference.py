@@ -149,3 +149,80 @@ def contrast(
     for b in range(len(problems)):
         *_, inputs[b : b + 1] = iterates(problems[b : b + 1], slopes, mean, precision, factor, steps, damping)
     return inputs, distance(problems, inputs, precision)
+
+
+def likeness(problem: Problems, words: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
+    """Returns the cosine of (a' - mean) W and (a - mean) W, where one problem's field holds words (1, R, D): (1,)."""
+    mine, its = ((each - mean) @ factor for each in (activations(problem, words), problem.target))
+    return functional.cosine_similarity(mine, its)
+
+
+def exchange_one(
+    problem: Problems, words: Tensor, occupied: Tensor, mean: Tensor, factor: Tensor, rounds: int, tie: float
+) -> tuple[Tensor, float]:
+    """Returns which candidate stands in each row of one problem's field, (R,) int64, and the closest decision.
+
+    From the first candidates on, one row after the other takes the candidate of the highest `likeness`: the first of
+    those within `tie` of it, and only where it gains more than that. It ends with a round that changes nothing.
+
+    Args:
+        problem: one location.
+        words: (R, M, D), vectors of the candidates.
+        occupied: (R,) bool; the other rows stay empty.
+        mean: as `exchange_words`.
+        factor: as `exchange_words`.
+        rounds: as `exchange_words`.
+        tie: as `exchange_words`.
+
+    Returns:
+        The candidates, and how much a likeness would have to change for another decision (infinite where none was
+        taken).
+    """
+    chosen, place = torch.zeros(len(words), dtype=torch.int64), torch.arange(len(words))
+
+    def read(numbers: Tensor) -> float:
+        return float(likeness(problem, (words[place, numbers] * occupied[:, None])[None], mean, factor))
+
+    reached, closest = read(chosen), float("inf")
+    for _ in range(rounds):
+        before = chosen.clone()
+        for row in occupied.nonzero()[:, 0].tolist():
+            trials = chosen.repeat(words.shape[1], 1)
+            trials[:, row] = torch.arange(words.shape[1])
+            values = [read(trial) for trial in trials]
+            best = next(i for i, value in enumerate(values) if value >= max(values) - tie)
+            closest = min(closest, *(abs(value - (max(values) - tie)) for value in values))
+            closest = min(closest, abs(values[best] - reached - tie))
+            if values[best] > reached + tie:
+                reached, chosen = values[best], trials[best]
+        if torch.equal(before, chosen):
+            break
+    return chosen, closest
+
+
+def exchange_words(
+    problems: Problems, vectors: Tensor, candidates: Tensor, mean: Tensor, factor: Tensor, rounds: int, tie: float
+) -> tuple[Tensor, Tensor]:
+    """Returns the words that make each location respond most as it did, by coordinate ascent (`exchange_one`).
+
+    Args:
+        problems: B locations; `target` holds their activations.
+        vectors: (U, D) of words.
+        candidates: (B, R, M) int64, rows of `vectors`, the nearest first; all -1 in a row that stays empty.
+        mean: (C,), the usual activations of the last layer.
+        factor: (C, C), lower triangular, W.
+        rounds: over the rows at most.
+        tie: likenesses as near as this are the same.
+
+    Returns:
+        The candidate of each row (B, R) int64, 0 in empty rows, and the activations (B, C) that they give.
+    """
+    chosen = torch.zeros(candidates.shape[:2], dtype=torch.int64)
+    reached = torch.zeros_like(problems.target)
+    for b in range(len(problems)):
+        words, occupied = vectors[candidates[b].clamp(min=0)], candidates[b, :, 0] >= 0
+        problem = problems[b : b + 1]
+        chosen[b], _ = exchange_one(problem, words, occupied, mean, factor, rounds, tie)
+        standing = words[torch.arange(len(words)), chosen[b]] * occupied[:, None]
+        reached[b] = activations(problem, standing[None])[0]
+    return chosen, reached

@@ -92,10 +92,14 @@ class Whitening:
 
     def whiten(self, activations: Tensor) -> Tensor:
         """Returns (B, C) float32 vectors, (a - mean) W, whose cosine is the likeness of (B, C) activations."""
-        # In float64, so that the last bit does not depend on how many are whitened at once.
+        # From float64, so that the last bit does not depend on how many are whitened at once.
+        return self.apart(activations).float()
+
+    def apart(self, activations: Tensor) -> Tensor:
+        """Returns (B, C) float64 vectors, (a - mean) W; `whiten` rounds them."""
         mean, factor = (each.to(activations.device) for each in (self.mean, self.factor))
         whitened: Tensor = (activations.double() - mean) @ factor
-        return whitened.float()
+        return whitened
 
     def target(self, activations: Tensor) -> Tensor:
         """Returns what sets (B, C) activations apart from the usual: t = P (a - mean), as long as `a` (float32)."""

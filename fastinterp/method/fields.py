@@ -99,12 +99,6 @@ def activations(problems: Problems, inputs: Tensor) -> Tensor:
     return ACTIVATIONS[problems.activation](pre_activations(problems, inputs)[-1][:, 0])
 
 
-def activations_above_first(problems: Problems, z: Tensor) -> Tensor:
-    """Returns the activations (B, C) of locations for the first layer's pre-activations (B, positions, C_1)."""
-    last = [z, *_above(problems, z)][-1]
-    return ACTIVATIONS[problems.activation](last[:, 0])
-
-
 def inner_slopes(problems: Problems, values: Sequence[Tensor]) -> list[Tensor]:
     """Returns the activation's slopes (B, positions, C) in each layer below the last.
 
