@@ -84,11 +84,13 @@ class Whitening:
         mean: (C,) float64, on the CPU as are the others.
         precision: (C, C) float64, P = W W^T.
         factor: (C, C) float64, W, lower triangular.
+        kept: what was computed once for the layer that it was measured in, by what it is.
     """
 
     mean: Tensor
     precision: Tensor
     factor: Tensor
+    kept: dict[object, Tensor] = field(default_factory=dict, repr=False)
 
     def whiten(self, activations: Tensor) -> Tensor:
         """Returns (B, C) float32 vectors, (a - mean) W, whose cosine is the likeness of (B, C) activations."""

@@ -80,25 +80,28 @@ def _first_layer_inputs(problems: Problems, whitening: Whitening, damping: float
     """Returns X = J^T (P G + rho I)^-1 P (a - mean), (B, R, D) float32."""
     width = problems.weights[0].shape[1]
     inputs = problems.target.new_zeros(len(problems), problems.field, width)
+    filters = problems.weights[0].double().transpose(1, 2)
     edges = torch.stack([problems.begin, problems.end], dim=1)
     apart = problems.target.double() - whitening.mean.to(problems.target.device)
-    for edge in edges.unique(dim=0):
-        members = (edges == edge).all(dim=1)
-        solver = _linear_solver(problems[members.nonzero()[0, 0] :][:1], whitening, damping)
-        inputs[members] = (apart[members] @ solver).to(inputs.dtype).view(-1, problems.field, width)
+    for first, last in edges.unique(dim=0).tolist():
+        members = ((problems.begin == first) & (problems.end == last)).nonzero()[:, 0]
+        jacobian = filters[:, first:last].flatten(1)
+        key = ("first layer", damping, first, last)
+        if key not in whitening.kept:
+            whitening.kept[key] = _multipliers(jacobian, whitening, damping).cpu()
+        found = apart[members] @ whitening.kept[key].to(apart.device) @ jacobian
+        inputs[members, first:last] = found.to(inputs.dtype).view(len(members), -1, width)
     return inputs
 
 
-def _linear_solver(problem: Problems, whitening: Whitening, damping: float) -> Tensor:
-    """Returns the (C, R D) float64 matrix that takes a - mean to the first layer's input for a field's edges."""
-    exists = problem.exists[0, None, :, None]
-    jacobian = (problem.weights[0].double().transpose(1, 2) * exists).flatten(1)
+def _multipliers(jacobian: Tensor, whitening: Whitening, damping: float) -> Tensor:
+    """Returns the (C, C) float64 matrix that takes rows a - mean to those that J takes to the input."""
     precision = whitening.precision.to(jacobian.device)
-    system = precision @ jacobian @ jacobian.T
+    system = precision @ (jacobian @ jacobian.T)
     size = system.diagonal().mean()
     if not size > 0:  # filters that are zero where the field has rows
-        return torch.zeros_like(jacobian)
+        return torch.zeros_like(system)
     system += damping * size * torch.eye(len(system), dtype=torch.float64, device=system.device)
-    # X = J^T (P G + rho I)^-1 P (a - mean), written for a row vector from the left.
-    solver: Tensor = torch.linalg.solve(system, precision).T @ jacobian
-    return solver
+    # ((P G + rho I)^-1 P)^T, for a row vector from the left.
+    multipliers: Tensor = torch.linalg.solve(system, precision).T
+    return multipliers
