@@ -12,8 +12,9 @@ from setuptools import setup
 OLDEST_TORCH = (2, 9)
 # PTX is for GPUs newer than the last real architecture.
 DEFAULT_ARCHITECTURES = "8.0 9.0a 9.0+PTX-only"
-OPERATORS = ["saliency", "optimize_adam", "optimize_ccp", "cosine_topk"]
-CUDA_KERNELS = [*(f"csrc/{operator}/cuda.cu" for operator in OPERATORS), "csrc/shared/device.cu"]
+OPERATORS = ["saliency", "optimize_adam", "optimize_ccp", "contrast", "exchange_words", "cosine_topk"]
+# Not every operator needs a kernel of its own: on a GPU contrast and exchange_words are torch's matrix products.
+CUDA_KERNELS = [str(path) for path in sorted(Path("csrc").glob("*/*.cu"))]
 
 
 def import_torch():

@@ -23,6 +23,7 @@ from rich.table import Table
 FILES = {
     "optimize_adam": "optimize",
     "optimize_ccp": "ccp",
+    "contrast": "contrast",
     "saliency": "saliency",
     "cosine_topk": "topk",
     "evidence": "evidence",

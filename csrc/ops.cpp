@@ -20,6 +20,14 @@ TORCH_LIBRARY(fastinterp, m) {
       "int max_iterations, float tolerance, float l2_weight, float similarity_weight) -> (Tensor optimum, Tensor "
       "gates, Tensor iterations, Tensor residual)");
   m.def(
+      "contrast(Tensor target, Tensor[] weights, Tensor[] biases, Tensor begin, Tensor end, str activation, "
+      "Tensor[] slopes, Tensor mean, Tensor precision, Tensor factor, int steps, float damping) -> (Tensor optimum, "
+      "Tensor distance)");
+  m.def(
+      "exchange_words(Tensor target, Tensor[] weights, Tensor[] biases, Tensor begin, Tensor end, str activation, "
+      "Tensor vectors, Tensor candidates, Tensor mean, Tensor factor, int rounds, float tie) -> (Tensor chosen, Tensor "
+      "reached)");
+  m.def(
       "cosine_topk(Tensor queries, Tensor vocabulary, Tensor inverse_norms, int k) -> (Tensor cosines, Tensor "
       "indices)");
 }

@@ -144,6 +144,47 @@ def ccp_problems(draw: st.DrawFn) -> tuple[Problems, OptimizationConfig]:
     return replace(problems, target=target, activation=activation), config
 
 
+@dataclass(frozen=True)
+class ContrastProblem:
+    problems: Problems
+    slopes: list[Tensor]
+    mean: Tensor
+    precision: Tensor
+    factor: Tensor
+    steps: int
+    damping: float
+
+    def on(self, device: str) -> tuple[Problems, list[Tensor], Tensor, Tensor, Tensor, int, float]:
+        """The arguments of `ops.contrast`."""
+        measure = (each.to(device) for each in (self.mean, self.precision, self.factor))
+        slopes = [slope.to(device) for slope in self.slopes]
+        return (self.problems.to(device), slopes, *measure, self.steps, self.damping)
+
+    def double(self) -> tuple[Problems, list[Tensor], Tensor, Tensor, Tensor, int, float]:
+        """The arguments of `contrast_reference.contrast` in float64."""
+        measure = (each.double() for each in (self.mean, self.precision, self.factor))
+        slopes = [slope.double() for slope in self.slopes]
+        return (self.problems.double(), slopes, *measure, self.steps, self.damping)
+
+
+def contrast_problem(problems: Problems, generator: torch.Generator, steps: int, damping: float) -> ContrastProblem:
+    """Returns problems with a drawn background."""
+    channels = problems.target.shape[1]
+    spread = torch.randn(channels, channels, generator=generator)
+    precision = spread @ spread.T / channels + 0.3 * torch.eye(channels)
+    slopes = [torch.rand(len(bias), generator=generator) for bias in problems.biases[:-1]]
+    mean = torch.randn(channels, generator=generator) * 0.3
+    factor = torch.linalg.cholesky(precision).contiguous()
+    return ContrastProblem(problems, slopes, mean, precision, factor, steps, damping)
+
+
+@st.composite
+def contrast_problems(draw: st.DrawFn) -> ContrastProblem:
+    problems = draw(optimization_problems()).problems
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    return contrast_problem(problems, generator, draw(st.integers(0, 3)), draw(st.sampled_from([0.03, 1.0])))
+
+
 def paper_problems(count: int, channels: int, steps: int) -> OptimizationProblem:
     """First-layer problems of Table 2's size, starts as the paper draws them, some clipped at the edges."""
     generator = torch.Generator().manual_seed(7)

@@ -102,6 +102,66 @@ def optimize_ccp(
     return optimum, gates, iterations, residual
 
 
+def contrast(
+    problems: Problems,
+    slopes: Sequence[Tensor],
+    mean: Tensor,
+    precision: Tensor,
+    factor: Tensor,
+    steps: int,
+    damping: float,
+) -> tuple[Tensor, Tensor]:
+    """Returns (inputs (B, R, D) that stand out as the locations do, distances (B,)).
+
+    See `contrast_reference.contrast`.
+    """
+    optimum, distance = _operators.contrast(
+        problems.target,
+        problems.weights,
+        problems.biases,
+        problems.begin,
+        problems.end,
+        problems.activation,
+        slopes,
+        mean,
+        precision,
+        factor,
+        steps,
+        damping,
+    )
+    return optimum, distance
+
+
+def exchange_words(
+    problems: Problems,
+    vectors: Tensor,
+    candidates: Tensor,
+    mean: Tensor,
+    factor: Tensor,
+    rounds: int,
+    tie: float,
+) -> tuple[Tensor, Tensor]:
+    """Returns (chosen (B, R) int64, activations (B, C) that the chosen words give).
+
+    See `contrast_reference.exchange_words`.
+    """
+    chosen, reached = _operators.exchange_words(
+        problems.target,
+        problems.weights,
+        problems.biases,
+        problems.begin,
+        problems.end,
+        problems.activation,
+        vectors,
+        candidates,
+        mean,
+        factor,
+        rounds,
+        tie,
+    )
+    return chosen, reached
+
+
 def cosine_topk(queries: Tensor, vocabulary: Tensor, inverse_norms: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Returns (cosines (Q, k), indices (Q, k)); see `reference.cosine_topk`. Never holds the (Q, V) scores."""
     cosines, indices = _operators.cosine_topk(queries, vocabulary, inverse_norms, k)
@@ -136,6 +196,17 @@ def _(target, weights, biases, begin, *settings):  # type: ignore[no-untyped-def
         torch.empty_like(begin),
         target.new_empty(len(target)),
     )
+
+
+@torch.library.register_fake("fastinterp::contrast")
+def _(target, weights, *settings):  # type: ignore[no-untyped-def]
+    rows = 1 + sum(weight.shape[2] - 1 for weight in weights)
+    return target.new_empty(len(target), rows, weights[0].shape[1]), target.new_empty(len(target))
+
+
+@torch.library.register_fake("fastinterp::exchange_words")
+def _(target, weights, biases, begin, end, activation, vectors, candidates, *settings):  # type: ignore[no-untyped-def]
+    return candidates.new_empty(candidates.shape[:2]), torch.empty_like(target)
 
 
 @torch.library.register_fake("fastinterp::cosine_topk")

@@ -8,8 +8,8 @@ channels, so that a damped Gauss-Newton step is a system of C equations, whateve
     X <- X + J^T (P S G + rho I)^-1 S P r,     G = J J^T,  P = W W^T,  S the channels' slopes,  r = a - S z
 
 First layer: one such step from the usual activation, where a' - mean = J X with every gate open. It is closed: going on
-would only rebuild the field itself. Deeper layers: the target P (a - mean) sent back through the average gates of the
-layers below, then two steps, each shortened until d falls.
+would only rebuild the field itself. Deeper layers, by the operator `contrast`: the target P (a - mean) sent back
+through the average gates of the layers below, then two steps, each shortened until d falls.
 """
 
 from __future__ import annotations
@@ -18,16 +18,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from fastinterp.kernels import ops
 from fastinterp.kernels.problems import Problems
 from fastinterp.method.background import SHRINKAGE, Background, Whitening
-from fastinterp.method.fields import ACTIVATIONS, activations, inner_slopes, pre_activations, pull_back, slope_at
-from fastinterp.method.threads import one_thread
 from fastinterp.validation import integer, number
-
-_SHORTEST_STEP = 6  # halvings, at factor 0.4, before a step is given up
-_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the start, in units of the root of its number of entries
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,8 @@ def contrast_inputs(
 ) -> Tensor:
     """Returns (B, R, D) float32 inputs that stand out as the locations do, zero outside the sentence frame.
 
-    No problem depends on the others of the call: the first layer's are solved in float64, the others one by one.
+    No problem depends on the others of the call: the first layer's are solved in float64, the others one by one (on a
+    GPU up to rounding).
 
     Args:
         problems: B locations; `target` holds their activations.
@@ -71,107 +67,41 @@ def contrast_inputs(
         whitening: of that layer.
         config: settings.
     """
+    device = problems.target.device
+    if layer == 0:
+        return _first_layer_inputs(problems, whitening, config.damping)
+    slopes = [background.layers[below].slope.to(device, torch.float32) for below in range(layer)]
+    measure = (whitening.mean, whitening.precision, whitening.factor)
+    mean, precision, factor = (each.to(device, torch.float32).contiguous() for each in measure)
+    return ops.contrast(problems, slopes, mean, precision, factor, config.steps, config.damping)[0]
+
+
+def _first_layer_inputs(problems: Problems, whitening: Whitening, damping: float) -> Tensor:
+    """Returns X = J^T (P G + rho I)^-1 P (a - mean), (B, R, D) float32."""
     width = problems.weights[0].shape[1]
     inputs = problems.target.new_zeros(len(problems), problems.field, width)
+    filters = problems.weights[0].double().transpose(1, 2)
     edges = torch.stack([problems.begin, problems.end], dim=1)
-    if layer == 0:
-        apart = problems.target.double() - whitening.mean.to(problems.target.device)
-        for edge in edges.unique(dim=0):
-            members = (edges == edge).all(dim=1)
-            solver = _linear_solver(problems[members.nonzero()[0, 0] :][:1], whitening, config.damping)
-            inputs[members] = (apart[members] @ solver).to(inputs.dtype).view(-1, problems.field, width)
-        return inputs
-    gates = [background.layers[below].slope.to(inputs.device, inputs.dtype) for below in range(layer)]
-    with one_thread():
-        for row in range(len(problems)):
-            inputs[row] = _descend(problems[row : row + 1], gates, whitening, config)
+    apart = problems.target.double() - whitening.mean.to(problems.target.device)
+    for first, last in edges.unique(dim=0).tolist():
+        members = ((problems.begin == first) & (problems.end == last)).nonzero()[:, 0]
+        jacobian = filters[:, first:last].flatten(1)
+        key = ("first layer", damping, first, last)
+        if key not in whitening.kept:
+            whitening.kept[key] = _multipliers(jacobian, whitening, damping).cpu()
+        found = apart[members] @ whitening.kept[key].to(apart.device) @ jacobian
+        inputs[members, first:last] = found.to(inputs.dtype).view(len(members), -1, width)
     return inputs
 
 
-def _linear_solver(problem: Problems, whitening: Whitening, damping: float) -> Tensor:
-    """Returns the (C, R D) float64 matrix that takes a - mean to the first layer's input for a field's edges."""
-    jacobian = _jacobian(problem, []).double()
+def _multipliers(jacobian: Tensor, whitening: Whitening, damping: float) -> Tensor:
+    """Returns the (C, C) float64 matrix that takes rows a - mean to those that J takes to the input."""
     precision = whitening.precision.to(jacobian.device)
-    system = precision @ jacobian @ jacobian.T
+    system = precision @ (jacobian @ jacobian.T)
     size = system.diagonal().mean()
     if not size > 0:  # filters that are zero where the field has rows
-        return torch.zeros_like(jacobian)
+        return torch.zeros_like(system)
     system += damping * size * torch.eye(len(system), dtype=torch.float64, device=system.device)
-    # X = J^T (P G + rho I)^-1 P (a - mean), written for a row vector from the left.
-    solver: Tensor = torch.linalg.solve(system, precision).T @ jacobian
-    return solver
-
-
-def _jacobian(problem: Problems, inner_slopes: list[Tensor]) -> Tensor:
-    """Returns the derivatives (C, R D) of the last layer's pre-activations for given slopes of the layers below.
-
-    Args:
-        problem: one location.
-        inner_slopes: for each layer below (C, positions) or (C, 1).
-    """
-    channels = problem.weights[-1].shape[0]
-    pulled = torch.eye(channels, dtype=torch.float32, device=problem.target.device)[:, :, None]
-    return pull_back(problem, pulled, inner_slopes).flatten(1)
-
-
-def _descend(problem: Problems, gates: list[Tensor], whitening: Whitening, config: ContrastConfig) -> Tensor:
-    """Returns the (R, D) input of one location of a layer above the first."""
-    device = problem.target.device
-    mean, factor = (each.to(device, torch.float32) for each in (whitening.mean, whitening.factor))
-    precision = whitening.precision.to(device, torch.float32)
-    wanted = (problem.target - mean) @ factor
-
-    def distance(inputs: Tensor) -> Tensor:
-        apart = (activations(_repeated(problem, len(inputs)), inputs) - mean) @ factor
-        squares: Tensor = (apart - wanted).square().sum(dim=1)
-        return squares
-
-    target = whitening.target(problem.target)
-    start = pull_back(problem, target[:, :, None], [gate[:, None] for gate in gates])
-    entries = float((problem.end - problem.begin)[0]) * start.shape[2]
-    length = torch.linalg.vector_norm(start)
-    if not length > 0:
-        return start[0]
-    scaled = start * (torch.tensor(_SCALES, device=device)[:, None, None] * (entries**0.5 / length))
-    reached = (activations(_repeated(problem, len(scaled)), scaled) - mean) @ factor
-    inputs: Tensor = scaled[functional.cosine_similarity(reached, wanted).argmax()][None]
-    best = distance(inputs)[0]
-    for _ in range(config.steps):
-        step = _gauss_newton_step(problem, inputs, precision, config.damping)
-        for halvings in range(_SHORTEST_STEP):
-            shorter = inputs + 0.4**halvings * step
-            value = distance(shorter)[0]
-            if value < best:
-                inputs, best = shorter, value
-                break
-        else:
-            break  # no step along this direction helps, and the next would be the same
-    return inputs[0]
-
-
-def _gauss_newton_step(problem: Problems, inputs: Tensor, precision: Tensor, damping: float) -> Tensor:
-    """Returns the (1, R, D) step of d(X) for the gates in force; gates that the target opens count as open."""
-    values = pre_activations(problem, inputs)
-    inner = inner_slopes(problem, values)
-    z = values[-1][0, :, 0]
-    reached = ACTIVATIONS[problem.activation](z)
-    if problem.activation == "relu":
-        slope = slope_at("relu", torch.maximum(reached, problem.target[0]))
-        reached = slope * z
-    else:
-        slope = slope_at(problem.activation, reached)
-    jacobian = _jacobian(problem, inner)
-    pull = slope * (precision @ (problem.target[0] - reached))
-    system = slope[:, None] * precision * slope @ (jacobian @ jacobian.T)
-    size = system.diagonal().mean()
-    if not size > 0:  # every gate on the way is shut: nothing moves the location
-        return torch.zeros_like(inputs)
-    system = system + damping * size * torch.eye(len(system), device=system.device)
-    step: Tensor = torch.linalg.solve(system, pull) @ jacobian
-    return step.view_as(inputs)
-
-
-def _repeated(problem: Problems, count: int) -> Problems:
-    """The same location so many times."""
-    begin, end = problem.begin.expand(count), problem.end.expand(count)
-    return Problems(problem.target, problem.weights, problem.biases, begin, end, problem.activation)
+    # ((P G + rho I)^-1 P)^T, for a row vector from the left.
+    multipliers: Tensor = torch.linalg.solve(system, precision).T
+    return multipliers

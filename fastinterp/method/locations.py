@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fastinterp.method.contributions import score_gradients
 from fastinterp.method.saliency import Selection, layer_activations, select_locations
-from fastinterp.method.threads import one_thread
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.validation import choice, got, integer
 
@@ -77,12 +76,11 @@ def locate(
             if target is None:
                 message += f", which is predicted for sentence {first + asked.index(other)}; name a target too"
             raise ValueError(message)
-        batch_scores, slopes = found.scores, [torch.empty(0)] * len(batch)
+        batch_scores, slopes = found.scores, hidden[:0]
         if target is not None or other is not None or with_gradients:
-            with one_thread():
-                slopes = [score_gradients(model, hidden[row], layer, wanted, other) for row, wanted in enumerate(asked)]
-        if len(batch) and (target is not None or other is not None):
-            batch_scores = torch.stack([(slope * hidden[row]).sum(dim=1) for row, slope in enumerate(slopes)])
+            slopes = score_gradients(model, hidden, layer, asked, other)
+        if target is not None or other is not None:
+            batch_scores = (slopes * hidden).sum(dim=2)
         ranked = {"most": batch_scores, "least": -batch_scores, "absolute": batch_scores.abs()}[order]
         chosen = select_locations(model, batch, ranked, layer, locations)
         scores.append(batch_scores)
@@ -92,9 +90,7 @@ def locate(
         places.append(chosen.location)
         activations.append(hidden[chosen.sentence, chosen.location])
         if with_gradients:
-            pairs = zip(chosen.sentence.tolist(), chosen.location.tolist(), strict=True)
-            rows = [slopes[sentence][location] for sentence, location in pairs]
-            gradients.append(torch.stack(rows) if rows else hidden.new_zeros(0, hidden.shape[2]))
+            gradients.append(slopes[chosen.sentence, chosen.location])
         first += len(batch)
     return Located(
         torch.cat(scores),

@@ -9,7 +9,7 @@ ones on, one position after the other takes the candidate with which the locatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,15 +18,13 @@ from torch.nn import functional
 from fastinterp.kernels import ops
 from fastinterp.kernels.problems import Problems
 from fastinterp.method.background import Whitening
-from fastinterp.method.fields import activations_above_first
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.validation import integer
 
 LEAST_COUNT = 3  # how often a candidate must stand in the reference corpus: rarer words have vectors of little meaning
 COMMONEST = 100  # so many words of the reference corpus may stand for themselves
 CANDIDATES_FIRST_LAYER, CANDIDATES_ABOVE = 5, 10  # above, single words say less
-_TIE = 1e-10  # of a cosine in float64
-_BYTES_AT_ONCE = 1 << 26  # bounds the memory for the candidates' parts
+_TIE = 1e-6  # of a cosine in float32
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def position_words(
 ) -> PositionWords:
     """Returns for each field one word a position.
 
-    Choices are made in float64, so that neither the other problems of the call nor the number of threads decides one.
+    Neither the other problems of the call nor the number of threads decides a choice (on a GPU up to rounding).
 
     Args:
         model: the classifier.
@@ -92,19 +90,24 @@ def position_words(
     wanted = config.candidates or (CANDIDATES_FIRST_LAYER if len(problems.weights) == 1 else CANDIDATES_ABOVE)
     candidates, cosines = _candidates(model, problems, inputs, own, counts, wanted)
     occupied = (own > 0).to(candidates.device)
-    first = problems.weights[0]
-    floats = candidates[:1].numel() * first.shape[0] * first.shape[2]
-    best, likeness, whitened = [], [], []
-    for rows in torch.arange(len(problems)).split(max(1, _BYTES_AT_ONCE // (8 * max(1, floats)))):
-        part = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
-        search = _Search(problems[part], model.word_vectors[candidates[part]], occupied[part], whitening)
-        best.append(search.ascend(config.rounds))
-        likeness.append(search.reached)
-        whitened.append(search.whiten(search.values[:, None])[:, 0])
-    chosen = torch.cat(best)[..., None]
-    ids = candidates.gather(2, chosen)[..., 0].masked_fill(~occupied, -1).cpu()
-    said = cosines.gather(2, chosen)[..., 0].cpu()
-    return PositionWords(ids, said, torch.cat(likeness).float().cpu(), torch.cat(whitened).cpu())
+    different, number = candidates.unique(return_inverse=True)
+    mean, factor = (
+        each.to(candidates.device, torch.float32).contiguous() for each in (whitening.mean, whitening.factor)
+    )
+    chosen, reached = ops.exchange_words(
+        problems,
+        model.word_vectors[different],
+        number.masked_fill(~occupied[..., None], -1),
+        mean,
+        factor,
+        config.rounds,
+        _TIE,
+    )
+    ids = candidates.gather(2, chosen[..., None])[..., 0].masked_fill(~occupied, -1).cpu()
+    said = cosines.gather(2, chosen[..., None])[..., 0].cpu()
+    whitened = whitening.apart(reached)
+    likeness = functional.cosine_similarity(whitened, whitening.apart(problems.target), dim=1)
+    return PositionWords(ids, said, likeness.float().cpu(), whitened.cpu())
 
 
 def _candidates(
@@ -134,72 +137,3 @@ def _candidate_norms(model: TextClassifier, counts: Tensor, least: int) -> Tenso
     inverse_norms = model.prepared().inverse_norms
     common = torch.where(counts.to(inverse_norms.device) >= LEAST_COUNT, inverse_norms, 0)
     return common if int((common > 0).sum()) >= least else inverse_norms
-
-
-class _Search:
-    """Coordinate ascent over the candidates of B fields at once, in float64.
-
-    A word's part in the first layer's pre-activations is computed once; exchanging it is an addition.
-
-    Args:
-        problems: B locations.
-        vectors: (B, R, M, D) candidates of each row.
-        occupied: (B, R) bool, rows that hold a token; the others stay empty.
-        whitening: of the layer.
-    """
-
-    def __init__(self, problems: Problems, vectors: Tensor, occupied: Tensor, whitening: Whitening) -> None:
-        self.problems, self.occupied = problems.double(), occupied
-        self.mean, self.factor = (each.to(vectors.device) for each in (whitening.mean, whitening.factor))
-        self.own = functional.normalize((self.problems.target - self.mean) @ self.factor, dim=1)
-        weight = self.problems.weights[0]
-        self.kernel, self.positions = weight.shape[2], problems.field - weight.shape[2] + 1
-        flat_weight = weight.permute(1, 2, 0).flatten(1)  # (D, K C)
-        # (B, R, M, K, C): what each candidate adds to the position that sees it through each row of the kernel.
-        parts = (vectors.double() * occupied[..., None, None]).flatten(0, 2) @ flat_weight
-        self.parts = parts.view(*vectors.shape[:3], self.kernel, weight.shape[0])
-        self.chosen = torch.zeros_like(occupied, dtype=torch.int64)
-        self.values = self.problems.biases[0].repeat(len(problems), self.positions, 1)
-        for row in range(problems.field):
-            self._add(self.values, row, self.parts[:, row, 0])
-        self.reached = self._likeness(self.values[:, None])[:, 0]
-
-    def ascend(self, rounds: int) -> Tensor:
-        """Returns (B, R) the candidate of each row."""
-        fields = torch.arange(len(self.chosen), device=self.chosen.device)
-        for _ in range(rounds):
-            before = self.chosen.clone()
-            for row in range(self.occupied.shape[1]):
-                part = self.parts[:, row]
-                trials = self.values[:, None].repeat(1, part.shape[1], 1, 1)
-                self._add(trials, row, part - part[fields, self.chosen[:, row]][:, None])
-                likeness = self._likeness(trials)
-                # Of words that differ by rounding alone the nearest is taken, and the one that stands there stays.
-                best = (likeness >= likeness.amax(dim=1, keepdim=True) - _TIE).to(torch.int8).argmax(dim=1)
-                gained = likeness[fields, best]
-                better = (gained > self.reached + _TIE) & self.occupied[:, row]
-                self.reached = torch.where(better, gained, self.reached)
-                self.values = torch.where(better[:, None, None], trials[fields, best], self.values)
-                self.chosen[:, row] = torch.where(better, best, self.chosen[:, row])
-            if torch.equal(before, self.chosen):
-                break
-        return self.chosen
-
-    def _add(self, values: Tensor, row: int, part: Tensor) -> None:
-        """Adds (..., K, C) parts of the word at `row` to (..., positions, C) values of the first layer."""
-        # The row is seen by the positions first to last - 1, by the nearer ones through the kernel's later rows.
-        first, last = max(0, row - self.kernel + 1), min(self.positions, row + 1)
-        values[..., first:last, :] += part[..., row - last + 1 : row - first + 1, :].flip(-2)
-
-    def _likeness(self, values: Tensor) -> Tensor:
-        """Returns (B, N) whitened cosines with the locations' own activations for (B, N, positions, C) values."""
-        return functional.cosine_similarity(self.whiten(values), self.own[:, None], dim=2)
-
-    def whiten(self, values: Tensor) -> Tensor:
-        """Returns (B, N, C) whitened activations for (B, N, positions, C) values of the first layer."""
-        count = values.shape[1]
-        begin, end = (each.repeat_interleave(count) for each in (self.problems.begin, self.problems.end))
-        repeated = replace(self.problems, begin=begin, end=end)
-        reached = activations_above_first(repeated, values.flatten(0, 1).transpose(1, 2))
-        whitened: Tensor = ((reached - self.mean) @ self.factor).unflatten(0, values.shape[:2])
-        return whitened

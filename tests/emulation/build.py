@@ -11,7 +11,7 @@ from fastinterp import _C  # noqa: F401  (importing it defines the operators' sc
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "csrc"
-OPERATORS = ("saliency", "optimize_adam", "optimize_ccp", "cosine_topk")
+OPERATORS = ("saliency", "optimize_adam", "optimize_ccp", "contrast", "exchange_words", "cosine_topk")
 
 
 def load_emulated_operators(build: Path) -> None:
