@@ -16,7 +16,6 @@ from fastinterp.data.splits import TextDataset, split
 from fastinterp.errors import TrainingError
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.text.vocabulary import PAD, UNKNOWN
-from fastinterp.training.batches import batches_of_like_length
 from fastinterp.training.scores import batch_scores, class_scores, distinct_words
 from fastinterp.validation import choice, integer, number
 
@@ -129,7 +128,6 @@ def train_model(
     config = config or TrainingConfig()
     parts = split(dataset, config.validation_share, config.seed)
     ids, labels = model.encode(parts.train.texts), torch.tensor(parts.train.labels)
-    lengths = (ids != PAD).sum(dim=1)
     validation_ids, validation_labels = model.encode(parts.test.texts), torch.tensor(parts.test.labels)
 
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
@@ -144,7 +142,7 @@ def train_model(
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(config.seed)  # dropout
         for epoch in range(1, config.epochs + 1):
-            batches = batches_of_like_length(lengths, config.batch_size, order)
+            batches = torch.randperm(len(ids), generator=order).split(config.batch_size)
             model.train()
             total = 0.0
             for done, batch in enumerate(batches, start=1):
