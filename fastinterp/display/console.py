@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from fastinterp.display.figures import decimals, with_interval
 from fastinterp.display.screen import Screen
 from fastinterp.method.results import Interpretation, Location
 
@@ -167,6 +168,14 @@ _FURTHER = {
 }
 
 
+_FURTHER_ROWS = (
+    ("random", "answers to random locations, of which little should match"),
+    ("unsalient", "answers to the least salient locations, of which less should"),
+    ("untrained", "answers of a model with random weights, read by this one"),
+    ("inversion", "words sought that bring back the activations: what the layer holds"),
+)
+
+
 def _print_further_measures(screen: Screen, answers: Sequence[Mapping[str, Any]]) -> None:
     table = _measures_table(*(head for head, _ in _FURTHER.values()))
     for row in answers:
@@ -174,20 +183,20 @@ def _print_further_measures(screen: Screen, answers: Sequence[Mapping[str, Any]]
     screen.print()
     screen.print(table)
     screen.print()
-    for head, text in _FURTHER.values():
+    for head, text in (*_FURTHER.values(), *_FURTHER_ROWS):
         screen.say(f"{head:<10}  {text}")
 
 
 def _measures_table(*heads: str) -> Table:
-    return Table("answer", *heads, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    return Table("answer", *heads, box=None, padding=(0, 1, 0, 0), header_style="bold")
 
 
 def _estimate(estimate: Mapping[str, Any], interval: bool = True) -> str:
     if estimate["value"] is None:
         return "-"
-    if not interval or estimate["low"] is None:
-        return f"{estimate['value']:.3f}"
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    if not interval:
+        return decimals(estimate["value"])
+    return with_interval(estimate["value"], estimate["low"], estimate["high"])
 
 
 def print_facts(screen: Screen, facts: Mapping[str, object]) -> None:

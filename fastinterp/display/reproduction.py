@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fastinterp.display.figures import decimals, with_interval
 from fastinterp.errors import DataError
 from fastinterp.evaluation.bootstrap import SeedsEstimate, bootstrap_over_seeds
 from fastinterp.evaluation.explained import FIRES_ALIKE, POINTS_TO, STANDS_OUT
@@ -124,8 +125,8 @@ def _beside_paper(
         [
             ["words (Table 1)", f"{paper.words:,}", f"{trained[0]['words']:,}"],
             ["texts to train", f"{paper.train:,}", f"{facts['train']:,}"],
-            ["test accuracy (Table 3)", _number(paper.accuracy, 4), _cell(accuracy)],
-            ["matching rate of Eq. 5-8 (Table 4)", _number(paper.matching), _cell(matching)],
+            ["test accuracy (Table 3)", decimals(paper.accuracy, 4), _cell(accuracy)],
+            ["matching rate of Eq. 5-8 (Table 4)", decimals(paper.matching), _cell(matching)],
         ],
     )
 
@@ -171,7 +172,8 @@ def _layer(tables: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> lis
     locations = ", ".join(f"{count:,}" for count in sorted({table["locations"] for table in tables}))
     parts = [
         f"### Answers, layer {layer}",
-        f"On {which}; {locations} locations. *Different words* depends on how many locations there are.",
+        f"On {which}; {locations} locations. *Different words* depends on how many locations there are. "
+        + (_FURTHER_ROWS if len(said) > _FEW_ROWS else ""),
         _table(
             ["answer", *_MAIN.values(), "different words"],
             [[row.answer, *(_cell(row.estimates.get(name)) for name in _MAIN), _words(row)] for row in said],
@@ -196,7 +198,7 @@ def _agreement(models: Sequence[Mapping[str, Any]], answers: Mapping[str, SeedsR
     for layer, sums in enumerate(zip(*(record["agreement"] for record in records), strict=True), 1):
         estimate = bootstrap_over_seeds([sums_of_record(each) for each in sums])
         rows.append([f"stands out by, layer {layer}: background of other texts", _cell(estimate)])
-    if (start := answers.get("points to: another start")) is not None:
+    if (start := answers.get("points to, another start")) is not None:
         cell = _cell(start.estimates["agreement"])
         rows.append(["points to, layer 1: another random start (overlap of the words)", cell])
     return (
@@ -218,6 +220,12 @@ def _ablation(models: Sequence[Mapping[str, Any]], variants: Mapping[str, Sequen
     return _table(heads, rows)
 
 
+_FEW_ROWS = 6  # of a layer that was not measured with every control
+_FURTHER_ROWS = (
+    "*random* and *unsalient* are other locations: random ones, and the least salient; *no similarity*, *no L2* and "
+    "*another start* are Eq. 5-8 with that change; *untrained* are answers of a model with random weights, read by the "
+    "trained one."
+)
 _ABLATED = (
     (POINTS_TO, "matching"),
     (STANDS_OUT, "matching"),
@@ -243,11 +251,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _cell(estimate: SeedsEstimate | None) -> str:
     if estimate is None or estimate.value is None:
         return ""
-    text = _number(estimate.value)
-    if estimate.low is not None and estimate.high is not None:
-        text += f" [{_number(estimate.low)}, {_number(estimate.high)}]"
+    text = with_interval(estimate.value, estimate.low, estimate.high)
     if estimate.seeds > 1 and estimate.least is not None and estimate.most is not None:
-        text += f" ({_number(estimate.least)} to {_number(estimate.most)})"
+        text += f" ({decimals(estimate.least)} to {decimals(estimate.most)})"
     return text
 
 
@@ -256,10 +262,3 @@ def _words(row: SeedsRow) -> str:
         return ""
     mean = f"{sum(row.different) / len(row.different):,.0f}"
     return mean if len(row.different) == 1 else f"{mean} ({min(row.different):,} to {max(row.different):,})"
-
-
-def _number(value: float, digits: int = 3) -> str:
-    """Decimals without the zero before the point, as the paper prints them, and no minus before a rounded 0."""
-    text = f"{value:.{digits}f}"
-    text = text.lstrip("-") if float(text) == 0 else text
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text

@@ -92,7 +92,7 @@ def _word_rows(model: ConvTextModel, measurer: Measurer) -> Iterator[AnswerRow]:
     background = background_of(model)
     if background is not None:
         words = frequency_matched_words(model, measurer.explained.tokens, background.counts, measurer.seed)
-        yield measurer.row("control: as frequent words", Answer(words))
+        yield measurer.row("control: equally frequent", Answer(words))
 
 
 def _location_rows(
@@ -100,12 +100,12 @@ def _location_rows(
 ) -> Iterator[AnswerRow]:
     """The answers to locations that do not matter: random ones, and the least salient."""
     drawn = random_locations(model, measurer.explained.ids, measurer.layer, asked.locations, measurer.seed)
-    for name, order, selection in (("random", "most", drawn), ("least salient", "least", None)):
-        on_step(f"{name} locations")
+    for name, order, selection in (("random", "most", drawn), ("unsalient", "least", None)):
+        on_step(f"the {name} locations")
         others = explain(model, texts, replace(asked, order=order), selection)
         other = replace(measurer, explained=others)
         for answer, said in others.answers.items():
-            yield other.row(f"{name} locations: {_SHORT[answer]}", said)
+            yield other.row(f"{name}: {_SHORT[answer]}", said)
 
 
 def _setting_rows(
@@ -122,14 +122,16 @@ def _setting_rows(
         on_step(name)
         only = replace(asked, optimization=variant, answers=())
         found = explain(model, texts, only, explained.selection, explained.activations)
-        yield measurer.row(f"points to: {name}", found.answers[POINTS_TO], explained.answers[POINTS_TO])
+        yield measurer.row(
+            f"points to, {name.removesuffix(' term')}", found.answers[POINTS_TO], explained.answers[POINTS_TO]
+        )
 
 
 def _untrained_rows(
     model: ConvTextModel, measurer: Measurer, texts: Sequence[str], asked: Asked, on_step: Callable[[str], None]
 ) -> Iterator[AnswerRow]:
     """What the answers would be if nothing had been learned, read by the model that has (Adebayo et al. 2018)."""
-    on_step("randomised weights")
+    on_step("an untrained model")
     explained = measurer.explained
     untrained = randomized_model(model, measurer.seed)
     background, trained, index = None, background_of(model), index_of(model, measurer.layer)
@@ -140,7 +142,7 @@ def _untrained_rows(
     found = explain(untrained, texts, only, explained.selection)
     for answer, said in found.answers.items():
         # Its own optimised inputs are no answer of this model; only the words are read.
-        yield measurer.row(f"random weights: {_SHORT[answer]}", Answer(said.words), explained.answers[answer])
+        yield measurer.row(f"untrained: {_SHORT[answer]}", Answer(said.words), explained.answers[answer])
 
 
 def _inversion_rows(model: ConvTextModel, measurer: Measurer) -> Iterator[AnswerRow]:
@@ -166,4 +168,4 @@ def _inversion_rows(model: ConvTextModel, measurer: Measurer) -> Iterator[Answer
     )
     held = torch.full((len(explained.tokens),), torch.nan, dtype=torch.float64)
     held[rows] = words_held(model, words, tokens)
-    yield measurer.held_row(f"inversion of {len(rows)} locations", held)
+    yield measurer.held_row("inversion", held)

@@ -57,11 +57,18 @@ def test_evaluate_shows_every_control_where_all_are_asked_for(tmp_path: Path):
     assert run("train", str(table), "--output", str(tmp_path / "m"), *QUICK).exit_code == 0
     few = run("evaluate", str(tmp_path / "m"), str(table), *FAST).stdout
     shown = run("evaluate", str(tmp_path / "m"), str(table), *FAST, "--all").stdout
-    for name in ("least salient", "random weights", "no L2 term", "inversion", "ranking: contributions"):
+    for name in (
+        "unsalient: points to",
+        "untrained: stands out by",
+        "points to, no L2",
+        "inversion",
+        "ranking: contributions",
+    ):
         assert name not in few
         assert name in shown
+    assert max(map(len, shown.splitlines())) <= 100
     measured = json.loads(run("evaluate", str(tmp_path / "m"), str(table), *FAST, "--all", "--json").stdout)
-    variant = next(each for each in measured["answers"] if each["answer"] == "points to: another start")
+    variant = next(each for each in measured["answers"] if each["answer"] == "points to, another start")
     assert {"value", "low", "high", "count"} == variant["agreement"].keys()
 
 

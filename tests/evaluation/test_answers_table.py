@@ -127,16 +127,16 @@ def test_every_control_and_variant_has_its_row(table: AnswersTable):
 def test_a_variant_that_changes_nothing_agrees(whole: ConvTextModel):
     plain = replace(FAST, similarity_weight=0.0, l2_weight=0.0)
     table = measure_answers(whole, SENTENCES, 0, 2, 3, plain, everything=True)
-    for name in ("points to: no similarity term", "points to: no L2 term"):
+    for name in ("points to, no similarity", "points to, no L2"):
         assert row(table, name).estimates["agreement"].value == 1
         assert row(table, name).estimates["matching"] == row(table, POINTS_TO).estimates["matching"]
-    assert row(table, "points to: another start").estimates["agreement"].value < 1
+    assert row(table, "points to, another start").estimates["agreement"].value < 1
 
 
 def test_the_solver_without_a_start_has_no_variants_that_need_one(whole: ConvTextModel):
     table = measure_answers(whole, SENTENCES, 0, 2, 3, OptimizationConfig(solver="ccp"), everything=True)
-    names = [each.answer for each in table.rows if each.answer.startswith("points to:")]
-    assert names == ["points to: no similarity term"]
+    names = [each.answer for each in table.rows if each.answer.startswith("points to,")]
+    assert names == ["points to, no similarity"]
 
 
 def test_least_salient_locations_have_the_lowest_scores(whole: ConvTextModel):
@@ -178,7 +178,7 @@ def test_a_model_without_background_is_measured_without_identification():
     table = measure_answers(small_model(4), SENTENCES, 0, 2, 3, FAST, everything=True)
     names = {each.answer for each in table.rows}
     assert POINTS_TO in names
-    assert not {STANDS_OUT, FIRES_ALIKE, "control: as frequent words"} & names
+    assert not {STANDS_OUT, FIRES_ALIKE, "control: equally frequent"} & names
     assert row(table, POINTS_TO).estimates["identified"].value is None
 
 
