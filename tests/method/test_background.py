@@ -53,6 +53,7 @@ def test_whitening_is_the_shrunk_inverse_of_the_covariance(seed: int, channels: 
     activations[:, 0] = 1.0 if channels > 1 else activations[:, 0]  # a channel that never moves
     background = background_of(activations)
     whitening = background.whitening(eps)
+    assert background.whitening(eps) is whitening
     covariance = background.covariance.numpy()
     precision = np.linalg.inv(covariance + eps * covariance.diagonal().mean() * np.eye(channels))
     np.testing.assert_allclose(whitening.precision.numpy(), precision, rtol=1e-8, atol=1e-8 * abs(precision).max())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fastinterp import ConvTextModel, Problems
+from fastinterp.method import contributions
 from fastinterp.method.contributions import token_scores
 from fastinterp.method.locations import locate
 from fastinterp.method.optimization import field_edges
@@ -86,6 +87,26 @@ def test_the_parts_of_a_score_add_up_to_it(seed, layer, activation):
             position = location - stack.before + place
             if 0 <= position < model.length:
                 assert float(parts.tokens[row, place]) == pytest.approx(float(expected[position]), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_parts_do_not_depend_on_how_many_are_computed_at_once(layer: int, monkeypatch: pytest.MonkeyPatch):
+    model = small_model(3)
+    ids = model.encode(SENTENCES)
+    stack = model.stack(layer)
+    results = []
+    for at_once in (1 << 21, 1):
+        monkeypatch.setattr(contributions, "_FLOATS_AT_ONCE", at_once)
+        found = locate(model, ids, layer, 9, with_gradients=True)
+        begin, end = field_edges(model, layer, found.chosen.location)
+        problems = Problems(found.activations, stack.weights, stack.biases, begin, end, stack.activation)
+        place = found.chosen.location[:, None] + torch.arange(problems.field)
+        own = torch.nn.functional.pad(ids, (stack.before, stack.after))[found.chosen.sentence[:, None], place]
+        parts = token_scores(problems, model.word_vectors[own], found.gradients)
+        results.append((found.gradients, parts.tokens, parts.rest))
+    assert results[0][1].any()
+    for together, alone in zip(*results, strict=True):
+        assert torch.equal(together, alone)
 
 
 def test_a_class_is_asked_for_by_name_by_index_or_for_each_sentence():
