@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from fastinterp.models.config import ModelConfig
     from fastinterp.models.conv import ConvTextModel
     from fastinterp.models.storage import load_model, save
-    from fastinterp.text.tokenizer import tokenize
+    from fastinterp.text.choice import make_tokenizer
+    from fastinterp.text.kim import tokenize
     from fastinterp.text.vocabulary import Vocabulary
     from fastinterp.training.trainer import TrainingConfig, train_model
 
@@ -51,7 +52,8 @@ _NAMES = {
     "fastinterp.models.config": ("ModelConfig",),
     "fastinterp.models.conv": ("ConvTextModel",),
     "fastinterp.models.storage": ("load_model", "save"),
-    "fastinterp.text.tokenizer": ("tokenize",),
+    "fastinterp.text.choice": ("make_tokenizer",),
+    "fastinterp.text.kim": ("tokenize",),
     "fastinterp.text.vocabulary": ("Vocabulary",),
     "fastinterp.training.trainer": ("TrainingConfig", "train_model"),
 }
@@ -92,6 +94,7 @@ __all__ = [
     "load_index",
     "load_model",
     "load_vectors",
+    "make_tokenizer",
     "nearest_words",
     "ops",
     "optimize_inputs",

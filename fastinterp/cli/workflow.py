@@ -22,7 +22,7 @@ from fastinterp.models.config import ModelConfig
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.device import check_device
 from fastinterp.models.storage import check_output, save
-from fastinterp.text.tokenizer import tokenize
+from fastinterp.text.choice import make_tokenizer
 from fastinterp.text.vocabulary import Vocabulary
 from fastinterp.training import trainer
 
@@ -88,7 +88,8 @@ def train_on_corpus(
     check_output(output)
     with ProgressReport() as progress:
         progress.show("Reading the texts")
-        tokens = [tokenize(text) for text in corpus.train.texts + corpus.test.texts]
+        tokenizer = make_tokenizer(shape.tokenizer)
+        tokens = [list(tokenizer.read(text).tokens) for text in corpus.train.texts + corpus.test.texts]
         _check_tokens(tokens[: len(corpus.train)], corpus, progress)
         vocabulary = Vocabulary.build(tokens)
         source, origin = choose_vectors(vectors, tokens, config.seed, progress)
@@ -161,5 +162,5 @@ def _check_tokens(tokens: list[list[str]], corpus: Corpus, progress: ProgressRep
         return
     said = f"{len(empty):,} of {len(tokens):,} texts to train have no token, such as {empty[0][:40]!r}"
     if len(empty) > len(tokens) / 2:
-        raise DataError(f"data: {said}; the tokeniser reads letters and digits of ASCII alone")
+        raise DataError(f"data: {said}; the tokenizer kim reads ASCII alone, unicode every script")
     progress.screen.say(said)
