@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -48,7 +49,7 @@ class Commands(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
-        with one_line_errors():
+        with one_line_errors(), one_line_warnings():
             result = super().invoke(context)
             sys.stdout.flush()
             return result
@@ -80,6 +81,32 @@ def one_line_errors() -> Iterator[None]:
         if not _is_expected(error):
             raise
         _end(f"Error: {error}", 2)
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Shows what a tokenizer lost as one line on standard error, without the line of our code that says so."""
+    from fastinterp.errors import LostTextWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LostTextWarning)
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, LostTextWarning):
+                click.echo(f"Warning: {message}", err=True)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _is_expected(error: Exception) -> bool:

@@ -80,7 +80,7 @@ class CustomTokenizer:
                 )
             return each, begin, begin + len(each)
         match each:
-            case (str(token), (int(begin), int(end))) if last <= begin <= end <= len(text):
+            case (str(token), (int(begin), int(end))) if last <= begin < end <= len(text):
                 return token, begin, end
         raise ValueError(
             f"tokenizer: expected tokens, or pairs of a token and its (begin, end) in order, from {self.name}, "

@@ -55,7 +55,7 @@ def test_evaluate_refuses_a_label_that_the_model_does_not_have(tmp_path: Path):
 
 def test_a_rate_that_cannot_be_measured_is_null_in_json(tmp_path: Path):
     table = three_classes(tmp_path / "three.csv")
-    run("train", str(table), "--output", str(tmp_path / "m"), *QUICK)
+    run("train", str(table), "--output", str(tmp_path / "m"), *QUICK, "--tokenizer", "kim")
     (tmp_path / "chinese.csv").write_text("text,label\n\u7535\u5f71,pos\n\u5f88\u597d,neg\n", encoding="utf-8")
     result = run("evaluate", str(tmp_path / "m"), str(tmp_path / "chinese.csv"), *FASTEST, "--json")
     measured = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -66,20 +66,40 @@ def test_a_rate_that_cannot_be_measured_is_null_in_json(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "texts", [("\u7535\u5f71", "\u5f88\u597d"), ("\U0001f621", "\U0001f600\U0001f44d"), ("...", "-")]
+    ("tokenizer", "texts"),
+    [
+        ("kim", ("\u7535\u5f71", "\u5f88\u597d")),
+        ("kim", ("\U0001f621", "\U0001f600\U0001f44d")),
+        ("kim", ("...", "-")),
+        ("unicode", ("\u200b", "\u200e\u200f")),
+    ],
 )
-def test_texts_without_tokens_are_refused_before_training(tmp_path: Path, texts: tuple[str, str]):
+def test_texts_without_tokens_are_refused_before_training(tmp_path: Path, tokenizer: str, texts: tuple[str, str]):
     rows = [f"{texts[0]},neg\n{texts[1]},pos\n"] * 30
     (tmp_path / "table.csv").write_text("text,label\n" + "".join(rows), encoding="utf-8")
-    line = error_line(run("train", str(tmp_path / "table.csv"), "--output", str(tmp_path / "m"), *QUICK))
+    arguments = ["--output", str(tmp_path / "m"), *QUICK, "--tokenizer", tokenizer]
+    line = error_line(run("train", str(tmp_path / "table.csv"), *arguments))
     assert "texts to train have no token" in line
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("texts", [("这部电影很无聊", "好看"), ("😡", "😀👍"), ("скучно", "чудесный фильм")])
+def test_a_table_in_any_script_is_learnt_from_and_explained(tmp_path: Path, texts: tuple[str, str]):
+    rows = [f"{texts[0]},neg\n{texts[1]},pos\n"] * 30
+    (tmp_path / "table.csv").write_text("text,label\n" + "".join(rows), encoding="utf-8")
+    trained = run("train", str(tmp_path / "table.csv"), "--output", str(tmp_path / "m"), *QUICK)
+    assert trained.exit_code == 0, trained.output
+    shown = run("interpret", str(tmp_path / "m"), texts[1], *FASTEST)
+    assert shown.exit_code == 0
+    assert "location" in shown.stdout
+    assert texts[1][0] in shown.stdout
+    assert "Warning" not in trained.stderr + shown.stderr
 
 
 def test_some_texts_without_tokens_are_said(tmp_path: Path):
     table = three_classes(tmp_path / "three.csv")
     table.write_text(table.read_text() + "...,pos\n...,neg\n...,neu\n")
-    result = run("train", str(table), "--output", str(tmp_path / "m"), *QUICK)
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *QUICK, "--tokenizer", "kim")
     assert result.exit_code == 0
     assert "texts to train have no token, such as '...'" in result.stderr
 

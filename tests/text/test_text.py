@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from fastinterp import ModelError, Vocabulary, tokenize
 from fastinterp.text.kim import KimTokenizer
 
+pytestmark = pytest.mark.filterwarnings("ignore::fastinterp.errors.LostTextWarning")
+
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
