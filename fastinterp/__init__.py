@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fastinterp.data.corpora import load_corpus
     from fastinterp.data.word_vectors import WordVectors, embed_vocabulary, load_vectors, train_vectors
     from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError, TrainingError
+    from fastinterp.evaluation.audit import Audit, audit
     from fastinterp.kernels import ops, reference
     from fastinterp.kernels.problems import OptimizationConfig, Problems
     from fastinterp.method.activation_index import build_index
@@ -37,6 +38,7 @@ _NAMES = {
     "fastinterp.data.corpora": ("load_corpus",),
     "fastinterp.data.word_vectors": ("WordVectors", "embed_vocabulary", "load_vectors", "train_vectors"),
     "fastinterp.errors": ("DataError", "DownloadError", "FastinterpError", "ModelError", "TrainingError"),
+    "fastinterp.evaluation.audit": ("Audit", "audit"),
     "fastinterp.method.activation_index": ("build_index",),
     "fastinterp.method.background": ("Background", "fit_background"),
     "fastinterp.method.contrast": ("ContrastConfig",),
@@ -65,6 +67,7 @@ _MODULES = {
 
 __all__ = [
     "ActivationIndex",
+    "Audit",
     "Background",
     "ContrastConfig",
     "ConvTextModel",
@@ -85,6 +88,7 @@ __all__ = [
     "TrainingError",
     "Vocabulary",
     "WordVectors",
+    "audit",
     "build_index",
     "embed_vocabulary",
     "evaluate",

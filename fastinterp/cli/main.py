@@ -1,4 +1,4 @@
-"""The command line: fastinterp demo | train | interpret | evaluate | info."""
+"""The command line: fastinterp demo | train | interpret | evaluate | audit | info."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _COMMANDS = {
     "train": "Train a model on texts with labels.",
     "interpret": "Say in words what decides a model's predictions.",
     "evaluate": "Measure accuracy of a model, and how far its answers can be trusted.",
+    "audit": "Say which texts a model cannot have understood, and which predictions rest on nothing.",
     "info": "Show versions, how the extension was built, and where data is looked up.",
 }
 _LONGEST_MESSAGE = 600
