@@ -8,10 +8,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import FAST, FASTEST, PROGRAM, SMALL, error_line, run, run_process
 
-from fastinterp import load_model
+from fastinterp import WordVectors, load_model
+from fastinterp.cli import workflow
+from fastinterp.data.word_vectors import DEFAULT_VECTORS
 from fastinterp.models.storage import load_metrics
 
 QUICK = [*SMALL, "--epochs", "1"]
@@ -94,6 +97,34 @@ def test_a_table_in_any_script_is_learnt_from_and_explained(tmp_path: Path, text
     assert "location" in shown.stdout
     assert texts[1][0] in shown.stdout
     assert "Warning" not in trained.stderr + shown.stderr
+
+
+@pytest.mark.parametrize(("words", "origin"), [(("a", "film", "number"), DEFAULT_VECTORS), (("电", "影"), "corpus")])
+def test_default_vectors_that_know_few_tokens_give_way_to_the_corpus_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], origin: str
+):
+    vectors = WordVectors({word: row for row, word in enumerate(words)}, np.eye(3, 5, dtype=np.float32))
+    monkeypatch.setattr(workflow, "load_vectors", lambda source: vectors)
+    table = three_classes(tmp_path / "three.csv")
+    shape = [option for option in QUICK if option not in ("--vectors", "corpus")]
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *shape)
+    assert result.exit_code == 0, result.output
+    assert load_metrics(tmp_path / "m")["vectors"] == origin
+    said = "en_core_web_md has vectors for 0% of the tokens. Learning word vectors from the corpus instead."
+    assert (said in result.stderr) == (origin == "corpus")
+    # Vectors that were asked for by name are taken whatever they know.
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *shape, "--vectors", "mine")
+    assert load_metrics(tmp_path / "m")["vectors"] == "mine"
+
+
+def test_a_tokenizer_that_there_is_not_is_one_line(tmp_path: Path):
+    table = three_classes(tmp_path / "three.csv")
+    line = error_line(run("train", str(table), "--output", str(tmp_path / "m"), *QUICK, "--tokenizer", "kimm"))
+    assert line.startswith("Error: tokenizer: expected one of kim, unicode, BertPreTokenizer")
+    for given, expected in ((None, "unicode"), ("kim", "kim"), ("Whitespace", "unicode")):
+        options = [] if given is None else ["--tokenizer", given]
+        assert run("train", str(table), "--output", str(tmp_path / "m"), *QUICK, *options).exit_code == 0
+        assert json.loads((tmp_path / "m" / "config.json").read_text())["tokenizer"]["name"] == expected
 
 
 def test_some_texts_without_tokens_are_said(tmp_path: Path):
