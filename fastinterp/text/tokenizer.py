@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,6 @@ class TokenizedText:
         }
 
 
-@runtime_checkable
 class Tokenizer(Protocol):
     """Cuts texts into tokens. Two that are equal cut alike."""
 

@@ -97,11 +97,12 @@ class UnicodeTokenizer:
         from tokenizers.pre_tokenizers import Sequence
 
         given: Any = json.loads(self.pre_tokenizer)
+        # Those of the library may leave white space inside a piece; WORDS does not.
+        steps = [given] if given == WORDS else [given, _AT_WHITE_SPACE]
         model = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
         try:
             made = [
-                Tokenizer.from_str(json.dumps({"model": model, "pre_tokenizer": each})).pre_tokenizer
-                for each in (given, _AT_WHITE_SPACE)
+                Tokenizer.from_str(json.dumps({"model": model, "pre_tokenizer": step})).pre_tokenizer for step in steps
             ]
         except Exception as error:
             if type(error) is not Exception:  # the library raises no other for JSON that it does not know

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,20 @@ def test_a_configuration_is_compared_and_hashed_with_its_tokenizer():
     assert shape != ModelConfig(("a", "b"), 5, (3,), (3,))
     with pytest.raises(TypeError, match="tokenizer: expected a name"):
         ModelConfig(("a", "b"), 5, (3,), (3,), tokenizer=7)
+
+
+def test_a_model_of_kim_never_loads_the_library_of_the_others(tmp_path: Path):
+    save(small_model(), tmp_path / "m")
+    script = (
+        "import sys, fastinterp\n"
+        f"model = fastinterp.load_model({str(tmp_path / 'm')!r})\n"
+        "fastinterp.interpret(model, ['a good film'], answers='contributions')\n"
+        "print('tokenizers' in sys.modules)\n"
+        "fastinterp.make_tokenizer('unicode').read('a')\n"
+        "print('tokenizers' in sys.modules)\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == ["False", "True"]
 
 
 def test_a_model_reads_with_its_tokenizer():
