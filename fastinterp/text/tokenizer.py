@@ -15,7 +15,8 @@ class TokenizedText:
         tokens: the tokens in their order.
         dropped: each character that is part of no token, white space apart, and how often; in order of appearance.
         spans: for each token the (begin, end) of what it was read from, in characters of the raw text; in order, and
-            no two share a character. Empty where the text came as tokens.
+            no two share a character but where a character itself was cut, as byte-level pre-tokenizers do. Empty where
+            the text came as tokens.
     """
 
     tokens: tuple[str, ...]
