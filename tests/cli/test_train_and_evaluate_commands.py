@@ -64,6 +64,8 @@ def test_a_rate_that_cannot_be_measured_is_null_in_json(tmp_path: Path):
     measured = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert measured["matching_rate"] is None
     assert measured["sentences"] == 2
+    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("Warning")]
+    assert "kim reads ASCII alone and dropped 2 of 2 characters of" in warning
     shown = run("evaluate", str(tmp_path / "m"), str(tmp_path / "chinese.csv"), *FASTEST)
     assert "no sentence with a token" in shown.stdout
 
