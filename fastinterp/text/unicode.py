@@ -43,6 +43,8 @@ WORDS: dict[str, object] = {
     "type": "Sequence",
     "pretokenizers": [
         _AT_WHITE_SPACE,
+        # Flags, by themselves: in a long row of them every boundary would be looked for from the row's beginning.
+        _split(r"[\x{1F1E6}-\x{1F1FF}]{2}\p{M}*", "Isolated"),
         _split(rf"{_CLITIC}(?![\p{{L}}\p{{M}}\p{{N}}_])", "Isolated"),
         _split(rf"(?y{{w}})(?:^{_CLITIC}$|\X)", "Isolated"),
     ],

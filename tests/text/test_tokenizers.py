@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 import unicodedata
 import warnings
 
@@ -112,6 +113,16 @@ def test_unicode_reads_every_script(text: str, tokens: str):
     assert " ".join(read.tokens) == unicodedata.normalize("NFC", tokens)
     check_spans(text, read)
     assert read.dropped_signs == {}
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "\u0301", "🇩🇪", "👨\u200d", "中", "'", "a.", "n't", "&amp;", "quot;", "\u200e", "\0"]
+)
+def test_a_long_text_of_one_thing_takes_time_in_proportion(unit: str):
+    started = time.process_time()
+    read = UnicodeTokenizer().read("x " + unit * 20_000)
+    check_spans("x " + unit * 20_000, read)
+    assert time.process_time() - started < 4  # flags took 20 s where each looked back at all before it
 
 
 @pytest.mark.parametrize(
