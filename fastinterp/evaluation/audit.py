@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from fastinterp.method.locations import class_index
-from fastinterp.models.protocol import ReadSentences, TextClassifier
+from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.scripts import letters_by_script, scripts_of_words
 from fastinterp.text.sentences import check_sentences
+from fastinterp.text.tokenizer import TokenizedText
+from fastinterp.text.vocabulary import PAD, UNKNOWN
 
 WORST = 10
 # Below this share of a vocabulary's words a script is not the vocabulary's, only met in it: a name, a quotation.
@@ -107,27 +109,31 @@ def audit(model: TextClassifier, texts: Iterable[str], labels: Sequence[int | st
     if not listed:
         raise ValueError("texts: expected at least one text, got none")
     right = None if labels is None else _labels(model, labels, len(listed))
-    read = model.read(listed)
-    probabilities = model.class_scores(read.ids).softmax(dim=1)
+    # The empty text goes with them, so that it has a frame and special tokens as they have.
+    read = model.read([*listed, ""])
+    ids, empty = read.ids[:-1], read.ids[-1]
+    *texts_read, _ = read.texts
+    everything = _probabilities(model, read.ids)
+    probabilities = everything[:-1]
     predicted = probabilities.argmax(dim=1)
-    unknown = [_unknown(model, text.tokens) for text in read.texts]
-    tokens = [text.tokens[: model.length] for text in read.texts]
+    lengths = (ids != PAD).sum(dim=1).tolist()
+    unknown = (ids == UNKNOWN).sum(dim=1).tolist()
     scripts = scripts_of_words(model.words, SCRIPT_SHARE)
     amounts: dict[str, dict[int, float]] = {
-        "empty": {row: float(len(listed[row])) for row, each in enumerate(tokens) if not each},
+        "empty": {row: float(len(listed[row])) for row in (ids == empty).all(dim=1).nonzero()[:, 0].tolist()},
         "cut": {
-            row: 1 - len(tokens[row]) / len(text.tokens)
-            for row, text in enumerate(read.texts)
+            row: 1 - model.length / len(text.tokens)
+            for row, text in enumerate(texts_read)
             if len(text.tokens) > model.length
         },
-        "unknown words": {row: count / len(tokens[row]) for row, count in enumerate(unknown) if count},
-        "dropped characters": _dropped(listed, read),
+        "unknown words": {row: count / lengths[row] for row, count in enumerate(unknown) if count},
+        "dropped characters": _dropped(listed, texts_read),
         "another script": _other_scripts(listed, scripts),
-        "rests on unknown words": _resting_on_unknown(model, tokens, unknown, probabilities),
-        "rests on padding": _resting_on_padding(model, probabilities),
+        "rests on unknown words": _resting_on_unknown(model, ids, empty, probabilities),
+        "rests on padding": _resting_on_padding(probabilities, everything[-1]),
     }
     correct = None if right is None else predicted == right
-    shares = [count / len(each) for count, each in zip(unknown, tokens, strict=True) if each]
+    shares = [count / length for count, length in zip(unknown, lengths, strict=True) if length]
     return Audit(
         texts=len(listed),
         unknown_share=sum(shares) / len(shares) if shares else 0.0,
@@ -146,14 +152,13 @@ def _labels(model: TextClassifier, labels: Sequence[int | str], count: int) -> T
     return torch.tensor([class_index(model, "labels", label) for label in labels])
 
 
-def _unknown(model: TextClassifier, tokens: Sequence[str]) -> int:
-    """How many tokens inside the frame the vocabulary lacks."""
-    return sum(not model.is_known(token) for token in tokens[: model.length])
+def _probabilities(model: TextClassifier, ids: Tensor) -> Tensor:
+    return model.class_scores(ids).softmax(dim=1)
 
 
-def _dropped(texts: Sequence[str], read: ReadSentences) -> dict[int, float]:
+def _dropped(texts: Sequence[str], read: Sequence[TokenizedText]) -> dict[int, float]:
     found = {}
-    for row, (raw, text) in enumerate(zip(texts, read.texts, strict=True)):
+    for row, (raw, text) in enumerate(zip(texts, read, strict=True)):
         if text.dropped and (lost := sum(text.dropped_signs.values())):
             found[row] = lost / sum(not character.isspace() for character in raw)
     return found
@@ -169,26 +174,22 @@ def _other_scripts(texts: Sequence[str], scripts: frozenset[str]) -> dict[int, f
     return found
 
 
-def _resting_on_unknown(
-    model: TextClassifier, tokens: Sequence[Sequence[str]], unknown: Sequence[int], probabilities: Tensor
-) -> dict[int, float]:
-    rows = [row for row, count in enumerate(unknown) if count]
-    if not rows:
-        return {}
-    known = [[token for token in tokens[row] if model.is_known(token)] for row in rows]
-    without = model.class_scores(model.token_ids(known)).softmax(dim=1)
+def _resting_on_unknown(model: TextClassifier, ids: Tensor, empty: Tensor, probabilities: Tensor) -> dict[int, float]:
+    rows = (ids == UNKNOWN).any(dim=1).nonzero()[:, 0]
+    # Those that are left move up, in their order, and padding follows.
+    is_out = (ids[rows] == UNKNOWN) | (ids[rows] == PAD)
+    left = ids[rows].masked_fill(is_out, PAD).gather(1, is_out.long().argsort(dim=1, stable=True))
+    without = _probabilities(model, left)
     classes = probabilities[rows].argmax(dim=1)
-    changed = (without.argmax(dim=1) != classes).tolist()
-    lost = (probabilities[rows] - without).gather(1, classes[:, None])[:, 0].tolist()
-    each = zip(rows, lost, changed, known, strict=True)
-    return {row: loss for row, loss, change, others in each if change or not others}
+    rests = (without.argmax(dim=1) != classes) | (left == empty).all(dim=1)
+    lost = (probabilities[rows] - without).gather(1, classes[:, None])[:, 0]
+    return dict(zip(rows[rests].tolist(), lost[rests].tolist(), strict=True))
 
 
-def _resting_on_padding(model: TextClassifier, probabilities: Tensor) -> dict[int, float]:
-    empty = model.class_scores(model.token_ids([[]])).softmax(dim=1)[0]
+def _resting_on_padding(probabilities: Tensor, empty: Tensor) -> dict[int, float]:
     usual = int(empty.argmax())
     taken = float(empty[usual]) - probabilities[:, usual]
-    # What rounding does to an empty text in a batch of others is no difference.
+    # What rounding does to one text in different batches is no difference.
     rows = ((probabilities.argmax(dim=1) == usual) & (taken >= -1e-6)).nonzero()[:, 0].tolist()
     return {row: max(0.0, float(taken[row])) for row in rows}
 
