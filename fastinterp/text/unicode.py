@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastinterp.messages import one_line
 from fastinterp.text.alignment import AlignedText, read_entities
@@ -68,9 +67,10 @@ class UnicodeTokenizer:
     """
 
     pre_tokenizer: str = json.dumps(WORDS)
+    _library: PreTokenizer = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._library  # noqa: B018 - a wrong one shall be refused here and not when the first text is read
+        object.__setattr__(self, "_library", _library_of(json.loads(self.pre_tokenizer)))
 
     def read(self, text: str) -> TokenizedText:
         """Returns the tokens of `text`, where they stand in it, and what is part of none."""
@@ -93,27 +93,25 @@ class UnicodeTokenizer:
         """Returns the name and the pre-tokenizer, in the library's own JSON."""
         return {"name": "unicode", "pre_tokenizer": json.loads(self.pre_tokenizer)}
 
-    @cached_property
-    def _library(self) -> PreTokenizer:
-        from tokenizers import Tokenizer
-        from tokenizers.pre_tokenizers import Sequence
 
-        given: Any = json.loads(self.pre_tokenizer)
-        # Those of the library may leave white space inside a piece; WORDS does not.
-        steps = [given] if given == WORDS else [given, _AT_WHITE_SPACE]
-        model = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
-        try:
-            made = [
-                Tokenizer.from_str(json.dumps({"model": model, "pre_tokenizer": step})).pre_tokenizer for step in steps
-            ]
-        except Exception as error:
-            if type(error) is not Exception:  # the library raises no other for JSON that it does not know
-                raise
-            raise ValueError(
-                f"pre_tokenizer: expected JSON of a pre-tokenizer of the library tokenizers, got {got(given)} "
-                f"({one_line(error, 80)})"
-            ) from error
-        return Sequence(made)
+def _library_of(settings: object) -> PreTokenizer:
+    """Returns what cuts by these settings, and at white space."""
+    from tokenizers import Tokenizer
+    from tokenizers.pre_tokenizers import Sequence
+
+    # Those of the library may leave white space inside a piece; WORDS does not.
+    steps = [settings] if settings == WORDS else [settings, _AT_WHITE_SPACE]
+    model = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
+    try:
+        made = [Tokenizer.from_str(json.dumps({"model": model, "pre_tokenizer": step})).pre_tokenizer for step in steps]
+    except Exception as error:
+        if type(error) is not Exception:  # the library raises no other for JSON that it does not know
+            raise
+        raise ValueError(
+            f"pre_tokenizer: expected JSON of a pre-tokenizer of the library tokenizers, got {got(settings)} "
+            f"({one_line(error, 80)})"
+        ) from error
+    return Sequence(made)
 
 
 def named_pre_tokenizers() -> dict[str, str]:

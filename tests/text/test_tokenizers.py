@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import re
 import time
 import unicodedata
@@ -132,7 +133,7 @@ def test_a_tokenizer_is_made_again_of_its_fields(name: str):
     tokenizer = make_tokenizer(name)
     again = tokenizer_from_fields(json.loads(json.dumps(tokenizer.to_fields())))
     assert again == tokenizer
-    assert copy.deepcopy(tokenizer) == tokenizer
+    assert copy.deepcopy(tokenizer) == pickle.loads(pickle.dumps(tokenizer)) == tokenizer
     text = "It isn't the \u201cbest\u201d film, is it?"
     assert again.read(text) == tokenizer.read(text)
     check_spans(text, tokenizer.read(text))
