@@ -19,7 +19,7 @@ from fastinterp.kernels.problems import Problems
 from fastinterp.method.optimization import field_edges
 from fastinterp.method.saliency import explain_locations
 from fastinterp.method.starts import random_starts
-from fastinterp.text.tokenizer import tokenize
+from fastinterp.text.kim import tokenize
 from fastinterp.text.vocabulary import Vocabulary
 
 LOCATIONS = 3

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fastinterp.data.corpora import load_corpus
     from fastinterp.data.word_vectors import WordVectors, embed_vocabulary, load_vectors, train_vectors
     from fastinterp.errors import DataError, DownloadError, FastinterpError, ModelError, TrainingError
+    from fastinterp.evaluation.audit import Audit, audit
     from fastinterp.kernels import ops, reference
     from fastinterp.kernels.problems import OptimizationConfig, Problems
     from fastinterp.method.activation_index import build_index
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from fastinterp.models.config import ModelConfig
     from fastinterp.models.conv import ConvTextModel
     from fastinterp.models.storage import load_model, save
-    from fastinterp.text.tokenizer import tokenize
+    from fastinterp.text.choice import make_tokenizer
+    from fastinterp.text.kim import tokenize
     from fastinterp.text.vocabulary import Vocabulary
     from fastinterp.training.trainer import TrainingConfig, train_model
 
@@ -36,6 +38,7 @@ _NAMES = {
     "fastinterp.data.corpora": ("load_corpus",),
     "fastinterp.data.word_vectors": ("WordVectors", "embed_vocabulary", "load_vectors", "train_vectors"),
     "fastinterp.errors": ("DataError", "DownloadError", "FastinterpError", "ModelError", "TrainingError"),
+    "fastinterp.evaluation.audit": ("Audit", "audit"),
     "fastinterp.method.activation_index": ("build_index",),
     "fastinterp.method.background": ("Background", "fit_background"),
     "fastinterp.method.contrast": ("ContrastConfig",),
@@ -51,7 +54,8 @@ _NAMES = {
     "fastinterp.models.config": ("ModelConfig",),
     "fastinterp.models.conv": ("ConvTextModel",),
     "fastinterp.models.storage": ("load_model", "save"),
-    "fastinterp.text.tokenizer": ("tokenize",),
+    "fastinterp.text.choice": ("make_tokenizer",),
+    "fastinterp.text.kim": ("tokenize",),
     "fastinterp.text.vocabulary": ("Vocabulary",),
     "fastinterp.training.trainer": ("TrainingConfig", "train_model"),
 }
@@ -63,6 +67,7 @@ _MODULES = {
 
 __all__ = [
     "ActivationIndex",
+    "Audit",
     "Background",
     "ContrastConfig",
     "ConvTextModel",
@@ -83,6 +88,7 @@ __all__ = [
     "TrainingError",
     "Vocabulary",
     "WordVectors",
+    "audit",
     "build_index",
     "embed_vocabulary",
     "evaluate",
@@ -92,6 +98,7 @@ __all__ = [
     "load_index",
     "load_model",
     "load_vectors",
+    "make_tokenizer",
     "nearest_words",
     "ops",
     "optimize_inputs",

@@ -19,3 +19,7 @@ class DownloadError(FastinterpError):
 
 class TrainingError(FastinterpError):
     """Training diverged; the model must not be used."""
+
+
+class LostTextWarning(UserWarning):
+    """A tokenizer read so little of a text that what is said of it is doubtful."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ def arguments(tmp_path: Path) -> dict[str, list[str]]:
         "train_and_explain.py": [str(tmp_path / "trained")],
         "saliency_of_many_sentences.py": [str(tmp_path / "model"), str(tmp_path / "sentences.txt")],
         "operators_without_a_model.py": [],
+        "chinese_by_words.py": [str(tmp_path / "trained")],
     }
 
 
@@ -36,8 +38,15 @@ def test_an_example_runs(tmp_path: Path, arguments: dict[str, list[str]], name: 
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    if name == "chinese_by_words.py" and importlib.util.find_spec("jieba") is None:
+        assert finished.stderr == "This example needs jieba, a word segmenter for Chinese: pip install jieba\n"
+        return
     assert finished.returncode == 0, finished.stderr
     assert len(finished.stdout.splitlines()) >= 3
     if name == "train_and_explain.py":
         assert load_model(tmp_path / "trained").config.classes == ("blame", "praise")
         assert "accuracy on held-out texts: 1.00" in finished.stdout
+    if name == "chinese_by_words.py":
+        assert "accuracy on held-out texts: 1.00" in finished.stdout
+        assert "another script: 'Отличный фильм' (1.00)" in finished.stdout
+        assert "sees '电影值得一看', characters 5 to 11" in finished.stdout

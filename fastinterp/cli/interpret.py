@@ -67,7 +67,7 @@ def command(
     interpret(loaded, [], **arguments)  # a wrong option is refused before the first sentence is waited for
     if answers is None and sys.stderr.isatty():
         _say_what_is_left_out(loaded, settings["layer"])
-    batches = _cut(text) if text else _lines(file if file is not None else sys.stdin.buffer)
+    batches = _cut(text) if text else read_lines(file if file is not None else sys.stdin.buffer)
     done = 0
     screen = Screen()
     # On a screen, results that scroll by are progress enough, and a bar would run into them.
@@ -111,7 +111,7 @@ def _cut(sentences: Sequence[str]) -> Iterator[list[str]]:
         yield list(sentences[first : first + SENTENCES_AT_ONCE])
 
 
-def _lines(stream: BinaryIO) -> Iterator[list[str]]:
+def read_lines(stream: BinaryIO) -> Iterator[list[str]]:
     """Yields the lines that have arrived, as many as are there and no more than are interpreted at once.
 
     Raises:

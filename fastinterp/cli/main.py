@@ -1,9 +1,10 @@
-"""The command line: fastinterp demo | train | interpret | evaluate | reproduce | info."""
+"""The command line: fastinterp demo | train | interpret | evaluate | audit | reproduce | info."""
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,6 +18,7 @@ _COMMANDS = {
     "train": "Train a model on texts with labels.",
     "interpret": "Say in words what decides a model's predictions.",
     "evaluate": "Measure accuracy of a model, and how far its answers can be trusted.",
+    "audit": "Say which texts a model cannot have understood, and which predictions rest on nothing.",
     "reproduce": "Train and measure models of several seeds, and write the paper's tables beside ours.",
     "info": "Show versions, how the extension was built, and where data is looked up.",
 }
@@ -49,7 +51,7 @@ class Commands(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
-        with one_line_errors():
+        with one_line_errors(), one_line_warnings():
             result = super().invoke(context)
             sys.stdout.flush()
             return result
@@ -81,6 +83,32 @@ def one_line_errors() -> Iterator[None]:
         if not _is_expected(error):
             raise
         _end(f"Error: {error}", 2)
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Shows what a tokenizer lost as one line on standard error, without the line of our code that says so."""
+    from fastinterp.errors import LostTextWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LostTextWarning)
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, LostTextWarning):
+                click.echo(f"Warning: {message}", err=True)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _is_expected(error: Exception) -> bool:

@@ -10,10 +10,11 @@ import click
 
 from fastinterp.cli.options import data_options, device_option
 from fastinterp.cli.workflow import CORPUS_VECTORS, train_on_corpus
-from fastinterp.data.corpora import load_corpus
+from fastinterp.data.corpora import NAMED_CORPORA, load_corpus
 from fastinterp.data.word_vectors import DEFAULT_VECTORS
 from fastinterp.models.config import ModelConfig
 from fastinterp.models.storage import check_output
+from fastinterp.text.choice import make_tokenizer
 from fastinterp.training.trainer import TrainingConfig
 
 
@@ -37,6 +38,11 @@ def _integers(context: click.Context, parameter: click.Parameter, listed: str | 
     help=f"A file, an installed package of vectors, or {CORPUS_VECTORS!r} to learn them from the data.",
 )
 @data_options
+@click.option(
+    "--tokenizer",
+    help="kim (the paper's, ASCII alone), unicode (every script), or a pre-tokenizer of the library tokenizers; "
+    "default: unicode for a file, kim for a named corpus.",
+)
 @click.option("--length", type=int, help="Token positions of the sentence frame; default: the preset's.")
 @click.option("--channels", callback=_integers, help="Per layer, such as 128,64,32; default: the preset's.")
 @click.option("--kernel-sizes", callback=_integers, help="Per layer, such as 5,5,5; default: 5 everywhere.")
@@ -51,6 +57,7 @@ def command(
     output: Path,
     preset: str,
     vectors: str,
+    tokenizer: str | None,
     text_column: str,
     label_column: str,
     length: int | None,
@@ -61,6 +68,7 @@ def command(
 ) -> None:
     """Train a model on DATA: mr, ag_news, snippets, or a .csv, .tsv or .jsonl file."""
     check_output(output)
+    cut = make_tokenizer(tokenizer or ("kim" if data in NAMED_CORPORA else "unicode"))
     given = {name: value for name, value in training.items() if value is not None}
     settings = dataclasses.replace(TrainingConfig.preset(preset), **given)
     corpus = load_corpus(data, text_column, label_column)
@@ -68,5 +76,5 @@ def command(
     widths = shape.channels if channels is None else channels
     kernels = (5,) * len(widths) if kernel_sizes is None else kernel_sizes
     frame = shape.length if length is None else length
-    shape = dataclasses.replace(shape, length=frame, channels=widths, kernel_sizes=kernels)
+    shape = dataclasses.replace(shape, length=frame, channels=widths, kernel_sizes=kernels, tokenizer=cut)
     train_on_corpus(corpus, data, shape, settings, vectors, output, device)

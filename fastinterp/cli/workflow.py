@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,17 +24,21 @@ from fastinterp.models.config import ModelConfig
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.device import check_device
 from fastinterp.models.storage import check_output, save
-from fastinterp.text.tokenizer import tokenize
+from fastinterp.text.choice import make_tokenizer
 from fastinterp.text.vocabulary import Vocabulary
 from fastinterp.training import trainer
 
 CORPUS_VECTORS = "corpus"
+# Of the tokens. The default vectors are English; of texts in another language they know names and numbers at best.
+LEAST_KNOWN = 0.5
 
 
 def choose_vectors(
     source: str, tokens: list[list[str]], seed: int, progress: ProgressReport
 ) -> tuple[WordVectors, str]:
-    """Returns word vectors and where they come from; learns them from the corpus where the default is out of reach.
+    """Returns word vectors and where they come from.
+
+    Learns them from the corpus where the default vectors are out of reach, or have less than half of its tokens.
 
     Args:
         source: as `load_vectors`, or "corpus".
@@ -47,13 +52,24 @@ def choose_vectors(
     if source != CORPUS_VECTORS:
         progress.show(f"Reading word vectors ({source})")
         try:
-            return load_vectors(source), source
+            vectors = load_vectors(source)
+            known = _known_share(vectors, tokens)
+            if source != DEFAULT_VECTORS or known >= LEAST_KNOWN:
+                return vectors, source
+            reason = f"{source} has vectors for {known:.0%} of the tokens"
         except DownloadError as error:
             if source != DEFAULT_VECTORS:
                 raise
-            progress.screen.say(f"{error}. Learning word vectors from the corpus instead.", style="yellow")
+            reason = str(error)
+        progress.screen.say(f"{reason}. Learning word vectors from the corpus instead.", style="yellow")
     progress.show("Learning word vectors from the corpus")
     return train_vectors(tokens, seed=seed), CORPUS_VECTORS
+
+
+def _known_share(vectors: WordVectors, tokens: list[list[str]]) -> float:
+    counts = Counter(token for sentence in tokens for token in sentence)
+    known = sum(count for token, count in counts.items() if vectors.row(token) is not None)
+    return known / max(1, counts.total())
 
 
 def train_on_corpus(
@@ -89,7 +105,8 @@ def train_on_corpus(
     check_output(output)
     with ProgressReport() as progress:
         progress.show("Reading the texts")
-        tokens = [tokenize(text) for text in corpus.train.texts + corpus.test.texts]
+        tokenizer = make_tokenizer(shape.tokenizer)
+        tokens = [list(tokenizer.read(text).tokens) for text in corpus.train.texts + corpus.test.texts]
         _check_tokens(tokens[: len(corpus.train)], corpus, progress)
         vocabulary = Vocabulary.build(tokens)
         source, origin = choose_vectors(vectors, tokens, config.seed, progress)
@@ -164,5 +181,5 @@ def _check_tokens(tokens: list[list[str]], corpus: Corpus, progress: ProgressRep
         return
     said = f"{len(empty):,} of {len(tokens):,} texts to train have no token, such as {empty[0][:40]!r}"
     if len(empty) > len(tokens) / 2:
-        raise DataError(f"data: {said}; the tokeniser reads letters and digits of ASCII alone")
+        raise DataError(f"data: {said}; the tokenizer kim reads ASCII alone, unicode every script")
     progress.screen.say(said)

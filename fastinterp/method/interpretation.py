@@ -171,13 +171,14 @@ def _results(
     described: list[list[Location]] = [[] for _ in sentences]
     places = zip(batch.sentence, located.chosen.location.tolist(), batch.seen, answers, strict=True)
     for row, location, seen, answer in places:
-        tokens = texts[row].tokens
+        tokens, spans = texts[row].tokens, texts[row].spans
         described[row].append(
             Location(
                 index=location,
                 score=float(scores[row, location]),
                 token_indices=tuple(seen),
                 tokens=tuple(tokens[i] for i in seen),
+                spans=spans[seen.start : seen.stop],
                 **answer,
             )
         )

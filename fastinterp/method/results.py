@@ -36,6 +36,8 @@ class Location(_ComparedByValue):
         score: its saliency (Eq. 3) for the explained class.
         token_indices: positions of the sentence's tokens that it sees.
         tokens: those tokens.
+        spans: for each of them the (begin, end) of what it was read from, in characters of the raw text; empty for a
+            model whose tokenizer does not say it.
         token_scores: what each of them adds to the score; together with `rest_score` they are the score.
         rest_score: what the biases add.
         optimized: (D,) float32, the mean of the field optimised by Eq. 5-7 (Eq. 8).
@@ -55,6 +57,7 @@ class Location(_ComparedByValue):
     score: float
     token_indices: tuple[int, ...]
     tokens: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...] = ()
     token_scores: tuple[float, ...] | None = None
     rest_score: float | None = None
     optimized: Tensor | None = None
@@ -73,6 +76,7 @@ class Location(_ComparedByValue):
             **vars(self),
             "token_indices": list(self.token_indices),
             "tokens": list(self.tokens),
+            "spans": [list(span) for span in self.spans],
             "token_scores": None if self.token_scores is None else list(self.token_scores),
             "optimized": None if self.optimized is None else self.optimized.tolist(),
             "neighbors": _word_dicts(self.neighbors),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 
 from fastinterp.models.config import ACTIVATIONS, ModelConfig
 from fastinterp.models.protocol import ConvolutionStack, PreparedWeights, ReadSentences
-from fastinterp.text.tokenizer import read_tokens
+from fastinterp.text.choice import make_tokenizer
+from fastinterp.text.kim import KimTokenizer
+from fastinterp.text.tokenizer import Tokenizer
 from fastinterp.text.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
 
 
@@ -169,9 +172,14 @@ class ConvTextModel(nn.Module):
         """Weight (classes, C_last) and bias (classes,) of the linear layer."""
         return self.linear.weight.detach(), self.linear.bias.detach()
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What cuts the texts."""
+        return make_tokenizer(self.config.tokenizer)
+
     def read(self, sentences: Sequence[str]) -> ReadSentences:
         """Returns tokens and ids of raw sentences."""
-        texts = tuple(read_tokens(sentence) for sentence in sentences)
+        texts = tuple(map(self.tokenizer.read, sentences))
         return ReadSentences(texts, self.token_ids([text.tokens for text in texts]))
 
     def token_ids(self, token_lists: Sequence[Sequence[str]]) -> Tensor:
@@ -238,6 +246,8 @@ class ConvTextModel(nn.Module):
         prepared = self.prepared()
         if self._fingerprint is None or self._fingerprint[0] is not prepared:
             digest = hashlib.sha256(repr(self.config).encode())
+            if not isinstance(self.tokenizer, KimTokenizer):  # which all models had before there was a choice
+                digest.update(json.dumps(self.tokenizer.to_fields()).encode())
             digest.update("\n".join(self.words).encode())
             for name, weight in sorted(self.state_dict().items()):
                 digest.update(f"{name} {tuple(weight.shape)}".encode())

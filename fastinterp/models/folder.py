@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from fastinterp.errors import ModelError
@@ -121,7 +121,7 @@ def write_version(folder: Path, config: ModelConfig, files: Mapping[str, Callabl
             # the next save knows them as ours.
             fields["superseded"] = list(_FLAT_FILES)
         try:
-            _commit(folder, version, fields | asdict(config), files)
+            _commit(folder, version, fields | config.to_fields(), files)
         finally:
             # The old version, or what a failed attempt left. Where that fails the next save tries again.
             with contextlib.suppress(OSError, ValueError):

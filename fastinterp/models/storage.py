@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from fastinterp.models.folder import (
     read_entry,
     write_version,
 )
+from fastinterp.text.custom import CustomTokenizer, CutFunction
 from fastinterp.text.vocabulary import Vocabulary
 
 
@@ -104,7 +106,9 @@ def _json(metrics: Mapping[str, object]) -> str:
         raise ValueError(f"metrics: expected what JSON knows ({one_line(error)})") from error
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> ConvTextModel:
+def load_model(
+    folder: str | Path, device: str | torch.device = "cpu", tokenizer: CutFunction | None = None
+) -> ConvTextModel:
     """Returns the model that `save` wrote, in evaluation mode. Draws no random numbers.
 
     A save that happens meanwhile does no harm: it is the old model or the new one.
@@ -112,9 +116,11 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> ConvTe
     Args:
         folder: what `save` wrote.
         device: where the model is to work, such as "cuda".
+        tokenizer: the function that cuts the texts of a model that was trained with one; no file holds it.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: there is no such device, or the function has another name than the one that the model was trained
+            with.
         ModelError: a file is missing or damaged, or configuration, vocabulary and weights contradict each other; the
             message names the file.
     """
@@ -123,13 +129,31 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> ConvTe
     entry = read_entry(path)
     while True:
         try:
-            return _load(entry).to(device).eval()
+            return _load(_with_function(entry, tokenizer, path)).to(device).eval()
         except ModelError:
             # A save may have removed the version that we were reading: then there is another.
             newer = read_entry(path)
             if newer == entry:
                 raise
             entry = newer
+
+
+def _with_function(entry: Entry, function: CutFunction | None, folder: Path) -> Entry:
+    """Returns the entry with the function that its tokenizer lacks."""
+    saved = entry.config.tokenizer
+    if not isinstance(saved, CustomTokenizer):
+        if function is not None:
+            raise ValueError(f"tokenizer: expected none, since the model in {one_line(folder)} has its own, got one")
+        return entry
+    if function is None:
+        raise ModelError(
+            f"{one_line(folder)}: the model's texts are cut by the function {saved.name}, which no file holds; "
+            "load_model(folder, tokenizer=...) takes it"
+        )
+    given = CustomTokenizer.of(function)
+    if given.name != saved.name:
+        raise ValueError(f"tokenizer: expected {saved.name}, with which the model was trained, got {given.name}")
+    return replace(entry, config=replace(entry.config, tokenizer=given))
 
 
 def load_metrics(folder: str | Path) -> dict[str, Any]:

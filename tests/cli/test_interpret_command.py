@@ -167,5 +167,7 @@ def test_another_class_and_some_answers_are_asked_for(saved: str):
 def test_dropped_characters_are_reported(saved: str):
     (row,) = [json.loads(run("interpret", saved, "--json", *FASTEST, "good. \u7535\u5f71 film").stdout)]
     assert row["dropped"] == {".": 1, "\u7535": 1, "\u5f71": 1}
-    shown = run("interpret", saved, *FASTEST, "good. \u7535\u5f71 film").stdout
-    assert "not read by the tokeniser: \u7535 \u5f71 (2 characters)" in shown
+    shown = run("interpret", saved, *FASTEST, "good. \u7535\u5f71 film", "\u7535\u5f71 film")
+    assert "not read by the tokeniser: \u7535 \u5f71 (2 characters)" in shown.stdout
+    (warning,) = shown.stderr.splitlines()  # once, however many texts lose so much
+    assert warning.startswith("Warning: tokenizer: kim reads ASCII alone and dropped 2 of 11 characters of 'good. ")

@@ -8,10 +8,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import FAST, FASTEST, PROGRAM, SMALL, error_line, run, run_process
 
-from fastinterp import load_model
+from fastinterp import WordVectors, load_model
+from fastinterp.cli import workflow
+from fastinterp.data.word_vectors import DEFAULT_VECTORS
 from fastinterp.models.storage import load_metrics
 
 QUICK = [*SMALL, "--epochs", "1"]
@@ -83,31 +86,81 @@ def test_evaluate_refuses_a_label_that_the_model_does_not_have(tmp_path: Path):
 
 def test_a_rate_that_cannot_be_measured_is_null_in_json(tmp_path: Path):
     table = three_classes(tmp_path / "three.csv")
-    run("train", str(table), "--output", str(tmp_path / "m"), *QUICK)
+    run("train", str(table), "--output", str(tmp_path / "m"), *QUICK, "--tokenizer", "kim")
     (tmp_path / "chinese.csv").write_text("text,label\n\u7535\u5f71,pos\n\u5f88\u597d,neg\n", encoding="utf-8")
     result = run("evaluate", str(tmp_path / "m"), str(tmp_path / "chinese.csv"), *FASTEST, "--json")
     measured = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert measured["matching_rate"] is None
     assert measured["sentences"] == 2
+    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("Warning")]
+    assert "kim reads ASCII alone and dropped 2 of 2 characters of" in warning
     shown = run("evaluate", str(tmp_path / "m"), str(tmp_path / "chinese.csv"), *FASTEST)
     assert "no sentence with a token" in shown.stdout
 
 
 @pytest.mark.parametrize(
-    "texts", [("\u7535\u5f71", "\u5f88\u597d"), ("\U0001f621", "\U0001f600\U0001f44d"), ("...", "-")]
+    ("tokenizer", "texts"),
+    [
+        ("kim", ("\u7535\u5f71", "\u5f88\u597d")),
+        ("kim", ("\U0001f621", "\U0001f600\U0001f44d")),
+        ("kim", ("...", "-")),
+        ("unicode", ("\u200b", "\u200e\u200f")),
+    ],
 )
-def test_texts_without_tokens_are_refused_before_training(tmp_path: Path, texts: tuple[str, str]):
+def test_texts_without_tokens_are_refused_before_training(tmp_path: Path, tokenizer: str, texts: tuple[str, str]):
     rows = [f"{texts[0]},neg\n{texts[1]},pos\n"] * 30
     (tmp_path / "table.csv").write_text("text,label\n" + "".join(rows), encoding="utf-8")
-    line = error_line(run("train", str(tmp_path / "table.csv"), "--output", str(tmp_path / "m"), *QUICK))
+    arguments = ["--output", str(tmp_path / "m"), *QUICK, "--tokenizer", tokenizer]
+    line = error_line(run("train", str(tmp_path / "table.csv"), *arguments))
     assert "texts to train have no token" in line
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("texts", [("这部电影很无聊", "好看"), ("😡", "😀👍"), ("скучно", "чудесный фильм")])
+def test_a_table_in_any_script_is_learnt_from_and_explained(tmp_path: Path, texts: tuple[str, str]):
+    rows = [f"{texts[0]},neg\n{texts[1]},pos\n"] * 30
+    (tmp_path / "table.csv").write_text("text,label\n" + "".join(rows), encoding="utf-8")
+    trained = run("train", str(tmp_path / "table.csv"), "--output", str(tmp_path / "m"), *QUICK)
+    assert trained.exit_code == 0, trained.output
+    shown = run("interpret", str(tmp_path / "m"), texts[1], *FASTEST)
+    assert shown.exit_code == 0
+    assert "location" in shown.stdout
+    assert texts[1][0] in shown.stdout
+    assert "Warning" not in trained.stderr + shown.stderr
+
+
+@pytest.mark.parametrize(("words", "origin"), [(("a", "film", "number"), DEFAULT_VECTORS), (("电", "影"), "corpus")])
+def test_default_vectors_that_know_few_tokens_give_way_to_the_corpus_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], origin: str
+):
+    vectors = WordVectors({word: row for row, word in enumerate(words)}, np.eye(3, 5, dtype=np.float32))
+    monkeypatch.setattr(workflow, "load_vectors", lambda source: vectors)
+    table = three_classes(tmp_path / "three.csv")
+    shape = [option for option in QUICK if option not in ("--vectors", "corpus")]
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *shape)
+    assert result.exit_code == 0, result.output
+    assert load_metrics(tmp_path / "m")["vectors"] == origin
+    said = "en_core_web_md has vectors for 0% of the tokens. Learning word vectors from the corpus instead."
+    assert (said in result.stderr) == (origin == "corpus")
+    # Vectors that were asked for by name are taken whatever they know.
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *shape, "--vectors", "mine")
+    assert load_metrics(tmp_path / "m")["vectors"] == "mine"
+
+
+def test_a_tokenizer_that_there_is_not_is_one_line(tmp_path: Path):
+    table = three_classes(tmp_path / "three.csv")
+    line = error_line(run("train", str(table), "--output", str(tmp_path / "m"), *QUICK, "--tokenizer", "kimm"))
+    assert line.startswith("Error: tokenizer: expected one of kim, unicode, BertPreTokenizer")
+    for given, expected in ((None, "unicode"), ("kim", "kim"), ("Whitespace", "unicode")):
+        options = [] if given is None else ["--tokenizer", given]
+        assert run("train", str(table), "--output", str(tmp_path / "m"), *QUICK, *options).exit_code == 0
+        assert json.loads((tmp_path / "m" / "config.json").read_text())["tokenizer"]["name"] == expected
 
 
 def test_some_texts_without_tokens_are_said(tmp_path: Path):
     table = three_classes(tmp_path / "three.csv")
     table.write_text(table.read_text() + "...,pos\n...,neg\n...,neu\n")
-    result = run("train", str(table), "--output", str(tmp_path / "m"), *QUICK)
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *QUICK, "--tokenizer", "kim")
     assert result.exit_code == 0
     assert "texts to train have no token, such as '...'" in result.stderr
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -34,10 +33,11 @@ def is_the_same(first: ConvTextModel, second: ConvTextModel) -> bool:
 
 
 def save_flat(model: ConvTextModel, folder: Path) -> None:
-    """A model folder as it was before there were versions."""
+    """A model folder as it was before there were versions, and a choice of tokenizers."""
     folder.mkdir()
     safetensors.torch.save_file(model.state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(model.config), indent=2) + "\n")
+    fields = {name: value for name, value in model.config.to_fields().items() if name != "tokenizer"}
+    (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n")
     model.vocabulary.save(folder / "vocabulary.txt")
     (folder / "metrics.json").write_text("{}")
 

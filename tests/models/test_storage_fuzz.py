@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -37,7 +36,7 @@ ODD = (
 JSON = st.recursive(
     ODD, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
 )
-FIELDS = ["format", "format_version", "version", "superseded", *dataclasses.asdict(MODEL.config)]
+FIELDS = ["format", "format_version", "version", "superseded", *MODEL.config.to_fields()]
 
 
 @pytest.fixture(autouse=True, scope="module")
