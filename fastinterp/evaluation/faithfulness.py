@@ -10,10 +10,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fastinterp.evaluation.draws import random_scores
-from fastinterp.method.fields import ACTIVATIONS
+from fastinterp.method.fields import class_scores
 from fastinterp.method.saliency import Selection
 from fastinterp.method.starts import content_keys
 from fastinterp.models.protocol import TextClassifier
@@ -215,19 +214,17 @@ def gradient_times_input(model: TextClassifier, ids: Tensor) -> Tensor:
         model: the classifier.
         ids: (B, L) int64 on the CPU.
     """
-    stack, head = model.stack(model.layers - 1), model.head
-    size = max(1, _FLOATS_AT_ONCE // (model.length * max(model.word_vectors.shape[1], *map(len, stack.biases))))
+    stack = model.stack(model.layers - 1)
+    size = max(1, _FLOATS_AT_ONCE // (model.length * max(weight[0].numel() for weight in stack.weights)))
     found = []
     for batch in ids.split(size):
         # Whatever mode the caller is in: neither it nor the tensors it made may keep a gradient from being taken.
         with torch.inference_mode(False), torch.enable_grad():
             embedded = model.word_vectors[batch.to(model.device)].requires_grad_()
-            hidden = embedded.transpose(1, 2)
-            for weight, bias in zip(stack.weights, stack.biases, strict=True):
-                kernel = weight.shape[2]
-                padded = functional.pad(hidden, ((kernel - 1) // 2, kernel // 2))
-                hidden = ACTIVATIONS[stack.activation](functional.conv1d(padded, weight.clone(), bias))
-            scores = functional.linear(hidden.amax(dim=2), *(each.clone() for each in head))
+            weights, biases, head = (
+                [each.clone() for each in kind] for kind in (stack.weights, stack.biases, model.head)
+            )
+            scores = class_scores(embedded, weights, biases, stack.activation, (head[0], head[1]))
             predicted = scores.gather(1, scores.argmax(dim=1, keepdim=True))
             gradient = torch.autograd.grad(predicted.sum(), embedded)[0]
         found.append((gradient * embedded.detach()).sum(dim=2).cpu())

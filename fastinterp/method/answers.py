@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,8 +21,6 @@ from fastinterp.method.position_words import PositionConfig, PositionWords, posi
 from fastinterp.method.starts import content_keys, mix
 from fastinterp.method.words import nearest_words
 from fastinterp.models.protocol import Places, ReadSentences, TextClassifier
-
-SAMPLE = 99  # locations of a class that a location is compared with
 
 Answers = list[dict[str, Any]]  # of each location, by the names of `Location`'s fields
 
@@ -190,16 +187,9 @@ def add_stands_out(
 
 def _add_ranks(batch: Batch, answers: Answers, words: PositionWords, index: ActivationIndex) -> None:
     """Adds the place of each location among a fixed sample of its class, by likeness to what its words give."""
-    labels = index.corpus.labels[index.sentence]
-    generator = torch.Generator().manual_seed(0)
-    sample_of = {}
-    for label in range(len(index.classes)):
-        rows = (labels == label).nonzero()[:, 0]
-        drawn = rows[torch.randperm(len(rows), generator=generator)[:SAMPLE]]
-        sample_of[label] = functional.normalize(index.vectors[drawn].double(), dim=1)
     found = functional.normalize(words.whitened, dim=1)
     for number, (row, answer) in enumerate(zip(batch.sentence, answers, strict=True)):
-        sample = sample_of[batch.located.targets[row]]
+        sample = index.class_samples[batch.located.targets[row]]
         nearer = int((sample @ found[number] > answer["likeness"] + 1e-6).sum())
         answer["rank"], answer["rank_of"] = nearer + 1, len(sample) + 1
 

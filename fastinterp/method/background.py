@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors
@@ -49,9 +49,12 @@ class LayerBackground:
     covariance: Tensor
     slope: Tensor
     count: int
+    _whitenings: dict[float, Whitening] = field(default_factory=dict, init=False, repr=False)
 
     def whitening(self, shrinkage: float = SHRINKAGE) -> Whitening:
         """Returns the measure of likeness W^T (a - mean), W W^T = (covariance + shrinkage x its mean variance x I)^-1.
+
+        It is computed once for each shrinkage.
 
         Args:
             shrinkage: eps. Small values stress channels that seldom move, large ones leave only the centring.
@@ -60,6 +63,11 @@ class LayerBackground:
             ValueError: not more than 0, or a layer none of whose channels ever moves.
         """
         eps = number("shrinkage", shrinkage, above=0)
+        if eps not in self._whitenings:
+            self._whitenings[eps] = self._whitening(eps)
+        return self._whitenings[eps]
+
+    def _whitening(self, eps: float) -> Whitening:
         variance = self.covariance.diagonal().mean()
         if not variance > 0:
             raise ValueError("background: no channel of the layer ever changed; expected a layer that does something")

@@ -110,8 +110,8 @@ def _jacobian(problem: Problems, inner_slopes: list[Tensor]) -> Tensor:
         inner_slopes: for each layer below (C, positions) or (C, 1).
     """
     channels = problem.weights[-1].shape[0]
-    pulled = torch.eye(channels, dtype=torch.float32, device=problem.target.device)[:, :, None]
-    return pull_back(problem, pulled, inner_slopes).flatten(1)
+    pulled = torch.eye(channels, dtype=torch.float32, device=problem.target.device)
+    return pull_back(_repeated(problem, channels), pulled, inner_slopes).flatten(1)
 
 
 def _descend(problem: Problems, gates: list[Tensor], whitening: Whitening, config: ContrastConfig) -> Tensor:
@@ -127,7 +127,7 @@ def _descend(problem: Problems, gates: list[Tensor], whitening: Whitening, confi
         return squares
 
     target = whitening.target(problem.target)
-    start = pull_back(problem, target[:, :, None], [gate[:, None] for gate in gates])
+    start = pull_back(problem, target, gates)
     entries = float((problem.end - problem.begin)[0]) * start.shape[2]
     length = torch.linalg.vector_norm(start)
     if not length > 0:
@@ -153,7 +153,7 @@ def _gauss_newton_step(problem: Problems, inputs: Tensor, precision: Tensor, dam
     """Returns the (1, R, D) step of d(X) for the gates in force; gates that the target opens count as open."""
     values = pre_activations(problem, inputs)
     inner = inner_slopes(problem, values)
-    z = values[-1][0, :, 0]
+    z = values[-1][0, 0]
     reached = ACTIVATIONS[problem.activation](z)
     if problem.activation == "relu":
         slope = slope_at("relu", torch.maximum(reached, problem.target[0]))

@@ -11,16 +11,17 @@ and the rest is not the biases' alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fastinterp.kernels.problems import Problems
-from fastinterp.method.fields import ACTIVATIONS, inner_slopes, pre_activations, pull_back, slope_at
-from fastinterp.method.threads import one_thread
+from fastinterp.method.fields import class_scores, inner_slopes, pre_activations, pull_back, slope_at
 from fastinterp.models.protocol import TextClassifier
+
+_FLOATS_AT_ONCE = 1 << 21  # bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,46 +37,52 @@ class TokenScores:
     rest: Tensor
 
 
-def score_gradients(model: TextClassifier, hidden: Tensor, layer: int, target: int, versus: int | None) -> Tensor:
-    """Returns dS/dA (L, C) of a sentence's class score by the activations of a layer (Eq. 2).
+def score_gradients(
+    model: TextClassifier, hidden: Tensor, layer: int, targets: Sequence[int], versus: int | None
+) -> Tensor:
+    """Returns dS/dA (S, L, C) of each sentence's class score by the activations of a layer (Eq. 2).
+
+    In float64, so that the last bit does not depend on how many sentences there are.
 
     Args:
         model: the classifier.
-        hidden: (L, C), the layer's activations over the whole frame.
+        hidden: (S, L, C), the layer's activations over the whole frame.
         layer: its index.
-        target: the class whose score it is.
-        versus: the class whose score is taken away from it, if any.
+        targets: S classes whose scores they are.
+        versus: the class whose score is taken away from them, if any.
     """
-    top, weights = model.stack(model.layers - 1), model.head[0]
-    direction = weights[target] if versus is None else weights[target] - weights[versus]
-    with torch.enable_grad():
-        explained = hidden.detach().requires_grad_()
-        values = explained.T[None]
-        for weight, bias in zip(top.weights[layer + 1 :], top.biases[layer + 1 :], strict=True):
-            kernel = weight.shape[2]
-            padded = functional.pad(values, ((kernel - 1) // 2, kernel // 2))
-            values = ACTIVATIONS[top.activation](functional.conv1d(padded, weight, bias))
-        first_maximum = values.detach().argmax(dim=2, keepdim=True)
-        score = values.gather(2, first_maximum)[0, :, 0] @ direction
-        (gradient,) = torch.autograd.grad(score, explained)
-    return gradient
+    top, asked = model.stack(model.layers - 1), torch.tensor(targets, dtype=torch.int64, device=hidden.device)
+    gradients = [torch.empty_like(hidden[:0])]
+    size = max(1, _FLOATS_AT_ONCE // (hidden.shape[1] * max(weight[0].numel() for weight in top.weights)))
+    # Whatever mode the caller is in: neither it nor the tensors it made may keep a gradient from being taken.
+    with torch.inference_mode(False), torch.enable_grad():
+        weights, biases = ([each.double() for each in kind[layer + 1 :]] for kind in (top.weights, top.biases))
+        weight, bias = (each.double() for each in model.head)
+        for part, classes in zip(hidden.split(size), asked.split(size), strict=True):
+            explained = part.double().requires_grad_()
+            scores = class_scores(explained, weights, biases, top.activation, (weight, bias))
+            score = scores.gather(1, classes.clone()[:, None]).sum()
+            if versus is not None:
+                score = score - scores[:, versus].sum()
+            gradients.append(torch.autograd.grad(score, explained)[0].to(hidden.dtype))
+    return torch.cat(gradients)
 
 
 def token_scores(problems: Problems, inputs: Tensor, gradients: Tensor) -> TokenScores:
-    """Returns how much each token of its field adds to a location's score.
+    """Returns how much each token of its field adds to a location's score; in float64, as `score_gradients`.
 
     Args:
         problems: B locations; `target` holds their activations.
         inputs: (B, R, D), the word vectors that they see.
         gradients: (B, C) of the class score by the activations.
     """
-    tokens = inputs.new_zeros(inputs.shape[:2])
-    with one_thread():
-        for number in range(len(problems)):
-            problem, seen = problems[number : number + 1], inputs[number : number + 1]
-            values = pre_activations(problem, seen)
-            inner = inner_slopes(problem, values)
-            slope = slope_at(problem.activation, problem.target[0])
-            pulled = pull_back(problem, (gradients[number] * slope)[None, :, None], inner)
-            tokens[number] = (pulled * seen)[0].sum(dim=1)
-    return TokenScores(tokens, (gradients * problems.target).sum(dim=1) - tokens.sum(dim=1))
+    tokens = inputs.new_zeros(inputs.shape[:2], dtype=torch.float64)
+    exact, slopes = problems.double(), gradients.double() * slope_at(problems.activation, problems.target)
+    size = max(1, _FLOATS_AT_ONCE // (problems.field * max(weight[0].numel() for weight in problems.weights)))
+    for first in range(0, len(problems), size):
+        part = slice(first, first + size)
+        seen = inputs[part].double()
+        inner = inner_slopes(exact[part], pre_activations(exact[part], seen))
+        tokens[part] = (pull_back(exact[part], slopes[part], inner) * seen).sum(dim=2)
+    rest = (gradients.double() * exact.target).sum(dim=1) - tokens.sum(dim=1)
+    return TokenScores(tokens.to(inputs.dtype), rest.to(inputs.dtype))

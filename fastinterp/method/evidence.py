@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fastinterp.errors import ModelError
 from fastinterp.kernels import ops
@@ -21,6 +22,7 @@ from fastinterp.validation import integer
 
 # How many more rows than the answer needs are searched for at first: those of copies and repetitions are left out.
 _MORE = 8
+SAMPLE = 99  # locations of a class that a location is compared with
 _LONGEST = 1e18  # norm of a vector whose square float32 can hold; the shortest with a direction is its inverse
 
 
@@ -212,6 +214,21 @@ class ActivationIndex:
         mean, factor = self.whitening.mean, self.whitening.factor
         centred: Tensor = torch.linalg.solve_triangular(factor, self.vectors[rows].double(), upper=False, left=False)
         return (centred + mean).float()
+
+    @cached_property
+    def class_samples(self) -> list[Tensor]:
+        """(99, C) float64 for each class: vectors of a fixed sample of its locations, of length 1.
+
+        Fewer where there are no more. What a location's answer is compared with.
+        """
+        labels = self.corpus.labels[self.sentence]
+        generator = torch.Generator().manual_seed(0)
+        samples = []
+        for label in range(len(self.classes)):
+            rows = (labels == label).nonzero()[:, 0]
+            drawn = rows[torch.randperm(len(rows), generator=generator)[:SAMPLE]]
+            samples.append(functional.normalize(self.vectors[drawn].double(), dim=1))
+        return samples
 
     @cached_property
     def _inverse_norms(self) -> Tensor:

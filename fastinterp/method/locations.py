@@ -17,7 +17,6 @@ from fastinterp.method.saliency import (
     predicted,
     select_locations,
 )
-from fastinterp.method.threads import one_thread
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.validation import choice, got, integer
 
@@ -88,9 +87,7 @@ def locate(
         places.append(chosen.location)
         activations.append(hidden[chosen.sentence, chosen.location])
         if with_gradients:
-            pairs = zip(chosen.sentence.tolist(), chosen.location.tolist(), strict=True)
-            rows = [explained.gradients[sentence][location] for sentence, location in pairs]
-            gradients.append(torch.stack(rows) if rows else hidden.new_zeros(0, hidden.shape[2]))
+            gradients.append(explained.gradients[chosen.sentence, chosen.location])
         first += len(batch)
     return Located(
         join_locations(scores),
@@ -104,13 +101,13 @@ def locate(
 
 @dataclass(eq=False)
 class _Explained:
-    """Some of the sentences: ids (b, L), scores (b, P), activations (b, P, C), gradients (P, C) of each."""
+    """Some of the sentences: ids (b, L), scores (b, P), activations and, where asked for, gradients (b, P, C)."""
 
     ids: Tensor
     scores: Tensor
     class_scores: Tensor
     activations: Tensor
-    gradients: Sequence[Tensor] | Tensor
+    gradients: Tensor
     targets: list[int]
 
 
@@ -142,14 +139,11 @@ def _explained(
     for batch, usual, hidden in layer_activations(model, ids, layer):
         targets = {}
         asked = choose(usual.class_scores, list(range(len(batch))))
-        scores, slopes = usual.scores, [torch.empty(0)] * len(batch)
+        scores, slopes = usual.scores, hidden[:0]
         if target is not None or versus is not None or with_gradients:
-            with one_thread():
-                slopes = [
-                    score_gradients(model, hidden[row], layer, wanted, versus) for row, wanted in enumerate(asked)
-                ]
-        if len(batch) and (target is not None or versus is not None):
-            scores = torch.stack([(slope * hidden[row]).sum(dim=1) for row, slope in enumerate(slopes)])
+            slopes = score_gradients(model, hidden, layer, asked, versus)
+        if target is not None or versus is not None:
+            scores = (slopes * hidden).sum(dim=2)
         yield _Explained(batch, scores, usual.class_scores, hidden, slopes, asked)
         first += len(batch)
 

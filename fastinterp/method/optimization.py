@@ -82,29 +82,49 @@ def optimize_inputs(
     problems = Problems(activations.contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
     if config.objective == "per-channel":
         return _per_channel(model, layer, problems, config)
-    return _joint(model, layer, problems, keys, config, frame)
+    start = random_starts(keys, frame, problems.field, model.word_vectors.shape[1], config.seed)
+    return _joint(problems, start, config)
 
 
-def _joint(
-    model: TextClassifier,
-    layer: int,
-    problems: Problems,
-    keys: Tensor,
-    config: OptimizationConfig,
-    frame: int | Tensor,
-) -> OptimizedInputs:
+def _joint(problems: Problems, start: Tensor, config: OptimizationConfig) -> OptimizedInputs:
     """Eq. 5-7, by Adam from a random start or by the concave-convex procedure."""
+    centre = (problems.field - 1) // 2
+    aside = (problems.begin > centre) | (problems.end <= centre)
+    if len(problems.weights) == 1 and bool(aside.any()):
+        return _aside(problems, start, config)
     if config.solver == "adam":
-        start = random_starts(keys, frame, problems.field, model.word_vectors.shape[1], config.seed)
         optimum, gates, _ = ops.optimize_adam(problems, start, config)
         return OptimizedInputs(optimum, _overall(problems, optimum), gates)
     if len(problems.weights) > 1 or problems.activation not in ("relu", "identity") or config.l2_weight == 0:
         raise ValueError(
-            "solver: ccp needs layer 0, activation relu or identity and an l2_weight of more than 0; got "
-            f"layer {layer}, {problems.activation} and {config.l2_weight!r}"
+            "solver: ccp needs one convolution, activation relu or identity and an l2_weight of more than 0; got "
+            f"{len(problems.weights)}, {problems.activation} and {config.l2_weight!r}"
         )
     optimum, gates, iterations, residual = ops.optimize_ccp(problems, config, _MOST_ITERATIONS, _TOLERANCE)
     return OptimizedInputs(optimum, _overall(problems, optimum), gates, iterations, residual)
+
+
+def _aside(problems: Problems, start: Tensor, config: OptimizationConfig) -> OptimizedInputs:
+    """The same for a convolution that is padded so much that some fields lie beside their middle row.
+
+    The operators take none of these. Where only some rows of a field exist, the filter's other rows play no part, so
+    each kind of field is given to them as a problem of its own with a filter of those rows alone.
+    """
+    found = [torch.zeros_like(start), torch.zeros_like(problems.target, dtype=torch.bool)]
+    rest: list[Tensor] | None = None
+    edges = torch.stack([problems.begin, problems.end], dim=1)
+    for first, last in edges.unique(dim=0).tolist():
+        members = (problems.begin == first) & (problems.end == last)
+        weight = problems.weights[0][:, :, first:last].contiguous()
+        begin, end = (torch.full_like(problems.begin[members], row) for row in (0, last - first))
+        target = problems.target[members].contiguous()
+        part = replace(problems, target=target, weights=[weight], begin=begin, end=end)
+        one = _joint(part, start[members, first:last].contiguous(), config)
+        found[0][members, first:last], found[1][members] = one.inputs, one.gates
+        if one.iterations is not None and one.residual is not None:
+            rest = rest or [torch.zeros_like(problems.begin), torch.zeros_like(problems.target[:, 0])]
+            rest[0][members], rest[1][members] = one.iterations, one.residual
+    return OptimizedInputs(found[0], _overall(problems, found[0]), found[1], *(rest or ()))
 
 
 def _overall(problems: Problems, optimum: Tensor) -> Tensor:
@@ -120,7 +140,7 @@ def _per_channel(model: TextClassifier, layer: int, problems: Problems, config: 
         members = (problems.begin == first) & (problems.end == last)
         optima = _channel_optima(model, layer, problems, first, last, config).flatten(1)
         optimum[members] = (problems.target[members] @ optima).view(-1, *optimum.shape[1:])
-    _, gates, _ = ops.optimize_adam(problems, optimum, replace(config, steps=0))
+    gates = _joint(problems, optimum, replace(config, steps=0, solver="adam")).gates
     return OptimizedInputs(optimum, _overall(problems, optimum), gates)
 
 
@@ -136,7 +156,8 @@ def _channel_optima(
         alone = replace(problems, target=torch.eye(channels, dtype=torch.float32, device=device), begin=begin, end=end)
         # Channel optima stand for all sentences, whatever their frames.
         frame = int(model.frames(torch.ones(1, problems.field, dtype=torch.int64)))
-        kept[key] = _joint(model, layer, alone, torch.arange(channels, device=device), config, frame).inputs
+        keys, width = torch.arange(channels, device=device), model.word_vectors.shape[1]
+        kept[key] = _joint(alone, random_starts(keys, frame, problems.field, width, config.seed), config).inputs
     optima: Tensor = kept[key]
     return optima
 

@@ -200,6 +200,6 @@ class _Search:
         count = values.shape[1]
         begin, end = (each.repeat_interleave(count) for each in (self.problems.begin, self.problems.end))
         repeated = replace(self.problems, begin=begin, end=end)
-        reached = activations_above_first(repeated, values.flatten(0, 1).transpose(1, 2))
+        reached = activations_above_first(repeated, values.flatten(0, 1))
         whitened: Tensor = ((reached - self.mean) @ self.factor).unflatten(0, values.shape[:2])
         return whitened

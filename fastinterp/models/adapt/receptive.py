@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,8 +11,7 @@ from fastinterp.models.adapt.calls import Caller, LayerCall
 from fastinterp.models.adapt.probe import Layout, drawn_ids
 from fastinterp.models.protocol import ReceptiveField
 
-# Tokens of the drawn texts: the next number where every location of the last reaches an edge.
-_LENGTHS = (48, 144, 400)
+_FIRST, _WIDEST = 48, 120  # tokens of the first drawn texts; of the widest field that is not the whole text
 _SETTLED = 4  # draws that change nothing end the search; a shut gate or a maximum hides a token in some of them
 _MOST_DRAWS = 40
 _FLOATS_AT_ONCE = 1 << 23
@@ -28,62 +29,80 @@ def field_of(caller: Caller, layer: LayerCall, layout: Layout, length: int | Non
         length: tokens of the drawn texts, where the module takes no others; else several are tried.
         shortest: tokens that the module needs.
     """
-    for tokens in [length] if length is not None else [each for each in _LENGTHS if each >= shortest]:
-        first, last = _reach(caller, layer, layout, tokens)
-        inside = [i for i in range(len(first)) if first[i] > 0 and last[i] < tokens - 1]
-        if len(inside) < 2:
-            continue
-        one, two = inside[:2]
-        stride = first[two] - first[one]
-        found = ReceptiveField(one * stride - first[one], last[one] - first[one] + 1, stride)
-        rows = [i * stride - found.before for i in range(len(first))]
-        width = last[one] - first[one]
-        as_expected = [(max(0, row), min(tokens - 1, row + width)) for row in rows]
-        if stride > 0 and as_expected == list(zip(first, last, strict=True)):
-            return found
+    tokens = length if length is not None else max(shortest, _FIRST)
+    reach = _reach(caller, layer, layout, tokens, middle=True)
+    if length is None and reach == [(0, tokens - 1)]:
+        tokens = max(shortest, 2 * _WIDEST)
+        reach = _reach(caller, layer, layout, tokens, middle=True)
+    if not reach or reach[0][1] - reach[0][0] + 1 >= min(tokens, _WIDEST):
         return WHOLE_TEXT
-    return WHOLE_TEXT
+    width = reach[0][1] - reach[0][0] + 1
+    tokens = length if length is not None else max(shortest, 2 * width + 16)
+    reach = _reach(caller, layer, layout, tokens, middle=False)
+    inside = [i for i, (first, last) in enumerate(reach) if first > 0 and last < tokens - 1]
+    if len(inside) < 2:
+        return WHOLE_TEXT
+    (first, last), (second, _) = (reach[i] for i in inside[:2])
+    stride = (second - first) // (inside[1] - inside[0])
+    found = ReceptiveField(inside[0] * stride - first, last - first + 1, stride)
+    rows = [i * stride - found.before for i in range(len(reach))]
+    expected = [(max(0, row), min(tokens - 1, row + last - first)) for row in rows]
+    return found if stride > 0 and expected == reach else WHOLE_TEXT
 
 
-def _reach(caller: Caller, layer: LayerCall, layout: Layout, tokens: int) -> tuple[list[int], list[int]]:
-    """Returns first and last token that each location of a text depends on."""
+def _reach(caller: Caller, layer: LayerCall, layout: Layout, tokens: int, middle: bool) -> list[tuple[int, int]]:
+    """Returns first and last token that each location of a text depends on, or those of the middle location alone."""
     seen, settled, draw = None, 0, 0
     while draw < _MOST_DRAWS and settled < _SETTLED:
-        now = _dependence(caller, layer, layout, drawn_ids(caller, 1, tokens, seed=draw))
+        now = _dependence(caller, layer, layout, drawn_ids(caller, 1, tokens, seed=draw), middle)
         grown = now if seen is None else seen | now
         settled = settled + 1 if seen is not None and torch.equal(seen, grown) else 0
         seen, draw = grown, draw + 1
     if seen is None or not seen.any(dim=1).all():
-        return [], []
+        return []
     place = torch.arange(tokens)
-    first = torch.where(seen, place, tokens).amin(dim=1)
-    last = torch.where(seen, place, -1).amax(dim=1)
-    return first.tolist(), last.tolist()
+    first = torch.where(seen, place, tokens).amin(dim=1).tolist()
+    last = torch.where(seen, place, -1).amax(dim=1).tolist()
+    return list(zip(first, last, strict=True))
 
 
-def _dependence(caller: Caller, layer: LayerCall, layout: Layout, ids: Tensor) -> Tensor:
-    """Returns (P, L) bool: whether the derivative of a location of one drawn text by a token is not zero."""
+def _dependence(caller: Caller, layer: LayerCall, layout: Layout, ids: Tensor, middle: bool) -> Tensor:
+    """Returns (P, L) bool: whether the derivative of a location of one drawn text by a token is not zero.
+
+    Args:
+        caller: of the module.
+        layer: the layer.
+        layout: of its output.
+        ids: (1, L) int64.
+        middle: whether only the middle location is asked for; P is 1 then.
+    """
     tokens, width = ids.shape[1], caller.embedding.embedding_dim
     generator = torch.Generator().manual_seed(int(ids.sum()))
     scale = caller.embedding.weight.detach().std().cpu()
-    vectors = torch.randn(1, tokens, width, generator=generator) * (scale if scale > 0 else 1)
-    rows, place, found = max(1, _FLOATS_AT_ONCE // (tokens * width)), 0, []
-    while True:
-        count = min(rows, tokens)
-        embedded = vectors.to(caller.device).repeat(count, 1, 1).requires_grad_()
+    vectors = (torch.randn(1, tokens, width, generator=generator) * (scale if scale > 0 else 1)).to(caller.device)
+
+    def gradients(count: int, choose: Callable[[int], Tensor]) -> tuple[Tensor, int]:
+        # Row i of the batch asks for the i-th of the chosen locations.
+        embedded = vectors.repeat(count, 1, 1).requires_grad_()
         with torch.enable_grad():
-            passed = caller.run(
-                ids.expand(count, -1), torch.full((count,), tokens), layer, embedded=embedded, stop=True
-            )
+            lengths = torch.full((count,), tokens)
+            passed = caller.run(ids.expand(count, -1), lengths, layer, embedded=embedded, stop=True)
             if passed.layer is None:
-                return torch.zeros(0, tokens, dtype=torch.bool)
+                return torch.zeros(0, tokens, dtype=torch.bool), 0
             hidden = layout.normalise(passed.layer)
-            # Row i of the batch asks for location place + i.
-            asked = torch.arange(place, min(place + count, hidden.shape[1]))
+            asked = choose(hidden.shape[1])
             weights = torch.randn(hidden.shape[2], generator=generator).to(hidden.device)
-            total = (hidden[: len(asked)][torch.arange(len(asked)), asked] @ weights).sum()
+            total = (hidden[torch.arange(len(asked)), asked] @ weights).sum()
             (gradient,) = torch.autograd.grad(total, embedded)
-        found.append((gradient[: len(asked)] != 0).any(dim=2).cpu())
-        place += len(asked)
-        if place >= hidden.shape[1]:
-            return torch.cat(found)
+        return (gradient[: len(asked)] != 0).any(dim=2).cpu(), hidden.shape[1]
+
+    if middle:
+        return gradients(1, lambda locations: torch.tensor([locations // 2]))[0]
+    count, found = max(1, min(tokens, _FLOATS_AT_ONCE // (tokens * width))), []
+    place, locations = 0, 1
+    while place < locations:
+        first = place
+        part, locations = gradients(count, lambda many: torch.arange(first, min(first + count, many)))
+        found.append(part)
+        place += count
+    return torch.cat(found)

@@ -80,8 +80,11 @@ class _Step:
     output: int
 
 
-class _Tape(TorchDispatchMode):
-    """Writes down each operator of a pass."""
+class _Writing:
+    """Writes down each operator of a pass.
+
+    Apart from `_Tape`, since torch loads its compiler, which takes seconds, for a mode that defines this method itself.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,11 +95,17 @@ class _Tape(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         first = result[0] if isinstance(result, (tuple, list)) and result else result
         if isinstance(first, Tensor):
-            name = func.overloadpacket.__name__.removesuffix("_")
+            name = func.overloadpacket.__name__
             inputs = [id(each) for each in args if isinstance(each, Tensor)]
-            self.steps.append(_Step(name, list(args), inputs, id(first)))
+            self.steps.append(
+                _Step(name if name.startswith("_") else name.removesuffix("_"), list(args), inputs, id(first))
+            )
             self._alive.append((args, result))
         return result
+
+
+class _Tape(_Writing, TorchDispatchMode):
+    """A pass, written down."""
 
 
 def recognise(caller: Caller, layer: LayerCall, length: int) -> Recognised:
