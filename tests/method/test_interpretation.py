@@ -95,7 +95,7 @@ def test_dictionaries_are_json(model: ConvTextModel):
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"sentences": "good film"}, TypeError, "sentences: expected a list of strings"),
+        ({"sentences": b"good film"}, TypeError, "sentences: expected a list of strings"),
         ({"sentences": [b"good"]}, TypeError, "sentences: expected strings, got bytes"),
         ({"layer": 2}, ValueError, "layer: expected 0 to 1"),
         ({"locations": 10}, ValueError, "locations: expected 1 to 9, got 10"),

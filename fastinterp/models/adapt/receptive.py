@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -76,33 +74,36 @@ def _dependence(caller: Caller, layer: LayerCall, layout: Layout, ids: Tensor, m
         ids: (1, L) int64.
         middle: whether only the middle location is asked for; P is 1 then.
     """
-    tokens, width = ids.shape[1], caller.embedding.embedding_dim
+    if middle:
+        return _gradients(caller, layer, layout, ids, None, 1)[0]
+    count = max(1, min(ids.shape[1], _FLOATS_AT_ONCE // (ids.shape[1] * caller.embedding.embedding_dim)))
+    found, locations = [], 1
+    while len(found) * count < locations:
+        part, locations = _gradients(caller, layer, layout, ids, len(found) * count, count)
+        found.append(part)
+    return torch.cat(found)
+
+
+def _gradients(
+    caller: Caller, layer: LayerCall, layout: Layout, ids: Tensor, first: int | None, count: int
+) -> tuple[Tensor, int]:
+    """Returns (n, L) bool for `count` locations from the `first` on, or for the middle one; and how many there are."""
+    tokens = ids.shape[1]
     generator = torch.Generator().manual_seed(int(ids.sum()))
     scale = caller.embedding.weight.detach().std().cpu()
-    vectors = (torch.randn(1, tokens, width, generator=generator) * (scale if scale > 0 else 1)).to(caller.device)
-
-    def gradients(count: int, choose: Callable[[int], Tensor]) -> tuple[Tensor, int]:
-        # Row i of the batch asks for the i-th of the chosen locations.
-        embedded = vectors.repeat(count, 1, 1).requires_grad_()
-        with torch.enable_grad():
-            lengths = torch.full((count,), tokens)
-            passed = caller.run(ids.expand(count, -1), lengths, layer, embedded=embedded, stop=True)
-            if passed.layer is None:
-                return torch.zeros(0, tokens, dtype=torch.bool), 0
-            hidden = layout.normalise(passed.layer)
-            asked = choose(hidden.shape[1])
-            weights = torch.randn(hidden.shape[2], generator=generator).to(hidden.device)
-            total = (hidden[torch.arange(len(asked)), asked] @ weights).sum()
-            (gradient,) = torch.autograd.grad(total, embedded)
-        return (gradient[: len(asked)] != 0).any(dim=2).cpu(), hidden.shape[1]
-
-    if middle:
-        return gradients(1, lambda locations: torch.tensor([locations // 2]))[0]
-    count, found = max(1, min(tokens, _FLOATS_AT_ONCE // (tokens * width))), []
-    place, locations = 0, 1
-    while place < locations:
-        first = place
-        part, locations = gradients(count, lambda many: torch.arange(first, min(first + count, many)))
-        found.append(part)
-        place += count
-    return torch.cat(found)
+    vectors = torch.randn(1, tokens, caller.embedding.embedding_dim, generator=generator)
+    # Row i of the batch asks for the i-th of the chosen locations.
+    embedded = (vectors * (scale if scale > 0 else 1)).to(caller.device).repeat(count, 1, 1).requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        lengths = torch.full((count,), tokens)
+        passed = caller.run(ids.expand(count, -1), lengths, layer, embedded=embedded, stop=True)
+        if passed.layer is None:
+            return torch.zeros(0, tokens, dtype=torch.bool), 0
+        hidden = layout.normalise(passed.layer)
+        locations = hidden.shape[1]
+        begin = locations // 2 if first is None else first
+        asked = torch.arange(begin, min(begin + count, locations))
+        weights = torch.randn(hidden.shape[2], generator=generator).to(hidden.device)
+        total = (hidden[torch.arange(len(asked)), asked] @ weights).sum()
+        (gradient,) = torch.autograd.grad(total, embedded)
+    return (gradient[: len(asked)] != 0).any(dim=2).cpu(), locations
