@@ -121,7 +121,7 @@ class AttentionHead(nn.Module):
         self.conv = nn.Conv1d(WIDTH, 6, 3, padding=1)
         self.act = nn.LeakyReLU(0.2)
         self.attention = nn.Linear(6, 1)
-        self.head = nn.Sequential(nn.Linear(12, 5), nn.GELU(), nn.Linear(5, 2), nn.Softmax(dim=1))
+        self.head = nn.Sequential(nn.Linear(12, 5), nn.GELU(), nn.Linear(5, 2))
 
     def layer(self, embedded: Tensor) -> Tensor:
         return self.act(self.conv(embedded.transpose(1, 2))).transpose(1, 2)
@@ -130,8 +130,11 @@ class AttentionHead(nn.Module):
         share = self.attention(hidden.tanh()).softmax(dim=1)
         return torch.cat([(share * hidden).sum(dim=1), hidden.mean(dim=1)], dim=1)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def logits(self, ids: Tensor) -> Tensor:
         return self.head(self.pool(self.layer(self.embedding(ids))))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.logits(ids).softmax(dim=1)
 
 
 class OneSigmoid(nn.Module):
@@ -143,6 +146,10 @@ class OneSigmoid(nn.Module):
 
     def layer(self, embedded: Tensor) -> Tensor:
         return self.convs(embedded.transpose(1, 2)).transpose(1, 2)
+
+    def logits(self, ids: Tensor) -> Tensor:
+        score = self.fc(self.layer(self.embedding(ids)).amax(dim=1))
+        return torch.cat([-score, score], dim=1)
 
     def forward(self, ids: Tensor) -> Tensor:
         return torch.sigmoid(self.fc(self.layer(self.embedding(ids)).amax(dim=1))).squeeze(1)

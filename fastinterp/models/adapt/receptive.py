@@ -77,7 +77,8 @@ def _dependence(caller: Caller, layer: LayerCall, layout: Layout, ids: Tensor, m
     if middle:
         return _gradients(caller, layer, layout, ids, None, 1)[0]
     count = max(1, min(ids.shape[1], _FLOATS_AT_ONCE // (ids.shape[1] * caller.embedding.embedding_dim)))
-    found, locations = [], 1
+    found: list[Tensor] = []
+    locations = 1
     while len(found) * count < locations:
         part, locations = _gradients(caller, layer, layout, ids, len(found) * count, count)
         found.append(part)
