@@ -83,7 +83,8 @@ def interpret(
         optimization: settings of Eq. 5-8; defaults to the paper's for MR and 1,000 steps.
         answers: which of "contributions" (what each token adds to the score), "points_to" (Eq. 5-8), "stands_out" (a
             word for each position, by contrast with the background) and "fires_alike" (real n-grams of the index). By
-            default all for which the model has what they need.
+            default all for which the model has what they need; a layer that a module itself explains is not asked
+            what it stands out by.
         target: the explained class: None for the predicted one, a name or an index, or an index for each sentence.
         versus: another class; the difference of the two scores is explained.
         order: "most" salient locations first, "least" (what speaks against the class), or "absolute".
@@ -103,7 +104,10 @@ def interpret(
     background = background if background is not None else background_of(model)
     index = index if index is not None else index_of(model, place)
     _check_sources(model, place, wanted, background, index)
-    stands_out = background is not None and (wanted is None or "stands_out" in wanted)
+    fault = _no_contrast(model, place)
+    if fault is not None and wanted is not None and "stands_out" in wanted:
+        raise ModelError(f"stands_out: expected a layer that the kernels explain, got {fault}")
+    stands_out = background is not None and fault is None and (wanted is None or "stands_out" in wanted)
     settings = Settings(
         place,
         locations,
@@ -127,6 +131,14 @@ def interpret(
         part = slice(first, first + SENTENCES_AT_ONCE)
         results += _interpret_batch(model, texts[part], settings, target if each is None else each[part])
     return results[0] if isinstance(sentences, str) else results
+
+
+def _no_contrast(model: TextClassifier, layer: int) -> str | None:
+    """Returns why a layer cannot be asked what it stands out by, None where it can."""
+    path = model.path(layer)
+    if path.name == "kernels":
+        return None
+    return f"{model.layer_name(layer)}, explained by the module itself ({path.reason})"
 
 
 def _target_of_each(target: ClassChoice) -> list[int] | None:

@@ -156,7 +156,8 @@ class _Search:
         self.kernel, self.positions = weight.shape[2], problems.field - weight.shape[2] + 1
         flat_weight = weight.permute(1, 2, 0).flatten(1)  # (D, K C)
         # (B, R, M, K, C): what each candidate adds to the position that sees it through each row of the kernel.
-        parts = (vectors.double() * occupied[..., None, None]).flatten(0, 2) @ flat_weight
+        # A row without a token holds padding, whose vector need not be zero in a module of somebody else's.
+        parts = (vectors.double() * self.problems.exists[..., None, None]).flatten(0, 2) @ flat_weight
         self.parts = parts.view(*vectors.shape[:3], self.kernel, weight.shape[0])
         self.chosen = torch.zeros_like(occupied, dtype=torch.int64)
         self.values = self.problems.biases[0].repeat(len(problems), self.positions, 1)

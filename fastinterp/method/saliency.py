@@ -182,9 +182,14 @@ def select_locations(model: TextClassifier, ids: Tensor, scores: Tensor, layer: 
         ValueError: m is not between 1 and L.
     """
     count = integer("locations", locations, least=1, most=model.length)
-    places = torch.arange(scores.shape[1])
-    visible = places < model.locations(layer, model.frames(ids))[:, None]
-    visible = (visible & model.field(layer).sees(places, model.own_tokens(ids))).to(scores.device)
+    visible = visible_locations(model, ids, layer, scores.shape[1]).to(scores.device)
     order = scores.masked_fill(~visible, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :count]
     kept = torch.arange(order.shape[1], device=scores.device) < visible.sum(dim=1)[:, None]
     return Selection(kept.nonzero()[:, 0], order[kept])
+
+
+def visible_locations(model: TextClassifier, ids: Tensor, layer: int, most: int) -> Tensor:
+    """Returns (B, most) bool, on the CPU: which locations there are in each sentence that see a token of its own."""
+    places = torch.arange(most)
+    exist = places < model.locations(layer, model.frames(ids))[:, None]
+    return exist & model.field(layer).sees(places, model.own_tokens(ids))

@@ -207,6 +207,10 @@ class ConvTextModel(nn.Module):
         """Returns (B,) int64: a location for each position of the frame."""
         return frames
 
+    def channels(self, layer: int) -> int:
+        """Returns C of a convolution."""
+        return self.config.channels[self.config.check_layer(layer)]
+
     def module_layer(self, layer: int) -> None:
         """Returns None: the operators compute everything."""
         return

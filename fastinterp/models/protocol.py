@@ -76,6 +76,11 @@ class ReceptiveField:
         found = ids[sentence[:, None], place.clamp(0, ids.shape[1] - 1)]
         return found.masked_fill((place < 0) | (place >= ids.shape[1]), 0)
 
+    def stands_at(self, locations: Tensor, own: Tensor) -> Tensor:
+        """Returns (S, P) bool: whether the locations (P,) stand at a token own[s, 0] to own[s, 1] - 1."""
+        place = locations * self.stride if self.width is not None else locations
+        return (place >= own[:, :1]) & (place < own[:, 1:])
+
     def sees(self, locations: Tensor, own: Tensor) -> Tensor:
         """Returns (S, P) bool: whether the locations (P,) see one of the tokens own[s, 0] to own[s, 1] - 1."""
         first, begin, end = self.first(locations), own[:, :1], own[:, 1:]
@@ -284,6 +289,10 @@ class TextClassifier(Protocol):
 
     def locations(self, layer: int, frames: Tensor) -> Tensor:
         """Returns how many locations a layer has in sentences with these frames (B,): (B,) int64."""
+        ...
+
+    def channels(self, layer: int) -> int:
+        """Returns C of a layer."""
         ...
 
     def module_layer(self, layer: int) -> ModuleLayer | None:

@@ -15,7 +15,19 @@ from models.architectures import ARCHITECTURES, Architecture
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastinterp import AdaptedModel, Interpretation, OptimizationConfig, adapt, interpret, load_corpus, saliency
+from fastinterp import (
+    AdaptedModel,
+    Interpretation,
+    ModelError,
+    OptimizationConfig,
+    adapt,
+    build_index,
+    fit_background,
+    interpret,
+    load_corpus,
+    saliency,
+)
+from fastinterp.data.splits import TextDataset
 from fastinterp.method.starts import content_keys, mix, random_starts
 from fastinterp.text.tokenizer import tokenize
 
@@ -254,3 +266,43 @@ def test_the_module_is_given_back_as_it_came(trained: Trained, sentences: list[s
     assert all(torch.equal(before[name], each) for name, each in module.state_dict().items())
     assert all(weight.grad is None or not weight.grad.isnan().any() for weight in module.parameters())
     assert not any(each._forward_hooks or each._forward_pre_hooks for each in module.modules())
+
+
+def test_all_answers_are_given_that_a_layer_can_give(
+    trained: Trained, texts: tuple[list[str], list[int]], sentences: list[str]
+):
+    model, exact, field = trained.model, trained.exact, trained.model.field(0)
+    background = fit_background(model, texts[0][:300])
+    index = build_index(model, TextDataset(*texts, ("negative", "positive")), background, 0, most=400)
+    contrast = model.path(0).name == "kernels"
+    found = interpret(model, sentences[:3], optimization=CONFIG, background=background, index=index)
+    whitening = background.layer(model, 0).whitening()
+    assert sum(len(result.locations) for result in found) >= 7
+    for text, result in zip(sentences, found, strict=False):
+        ids = trained.ids(text)
+        hidden = exact.layer(exact.get_submodule(trained.architecture.embedding)(ids))[0].detach()
+        for location in result.locations:
+            assert location.evidence
+            for evidence in location.evidence:
+                assert evidence.tokens
+                assert " ".join(evidence.tokens) in " ".join(tokenize(evidence.text))
+            assert (location.position_words is not None) == contrast
+            if contrast:
+                rows = ids.clone()
+                places = list(location.token_indices)
+                rows[0, places] = torch.tensor([trained.rows[word] for word, _ in location.position_words])
+                vectors = exact.get_submodule(trained.architecture.embedding)(rows)
+                # Only what the location sees is replaced, so it answers for the words alone.
+                reached = exact.layer(vectors)[0, location.index].detach()
+                pair = (torch.stack([reached, hidden[location.index]]) - whitening.mean) @ whitening.factor
+                expected = functional.cosine_similarity(pair[0], pair[1], dim=0)
+                assert location.likeness == pytest.approx(float(expected), abs=1e-4)
+    if not contrast:
+        with pytest.raises(ModelError, match="stands_out: expected a layer that the kernels explain"):
+            interpret(model, sentences[:1], answers=["stands_out"], background=background)
+    # The nearest evidence of a sentence of the corpus is none of its own.
+    again = interpret(model, texts[0][:5], answers=["fires_alike"], background=background, index=index)
+    for text, result in zip(texts[0], again, strict=False):
+        for location in result.locations:
+            assert all(tokenize(evidence.text) != tokenize(text) for evidence in location.evidence)
+    assert field.stride in (0, 1, 2)

@@ -201,6 +201,10 @@ class AdaptedModel:
         """Returns how many locations a layer has in sentences with these frames (B,): (B,) int64."""
         return self._resolved(layer).layer.locations(frames)
 
+    def channels(self, layer: int) -> int:
+        """Returns C of a layer."""
+        return self._resolved(layer).layer.channels
+
     def module_layer(self, layer: int) -> AdaptedLayer:
         """Returns the layer for the module's own passes."""
         return self._resolved(layer).layer

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastinterp.models.adapt.calls import Caller, LayerCall
 from fastinterp.models.adapt.frames import Frames, class_scores, tokens_of
-from fastinterp.models.adapt.probe import Layout
+from fastinterp.models.adapt.probe import Layout, probed_length
 from fastinterp.models.protocol import FieldFunction, LayerPass, Places, ReceptiveField
 from fastinterp.text.vocabulary import PAD
 
@@ -48,6 +48,14 @@ class AdaptedLayer:
                 hidden = self.activations(torch.full((1, frame), len(self.rows) - 1), torch.tensor([frame]))
             self._counts[frame] = hidden.shape[1]
         return self._counts[frame]
+
+    @property
+    def channels(self) -> int:
+        """C, as many as there are in a text that is long enough to reach the layer."""
+        frame = probed_length(self.frames.shortest, self.frames.length)
+        with torch.no_grad():
+            hidden = self.activations(torch.full((1, frame), len(self.rows) - 1), torch.tensor([frame]))
+        return hidden.shape[2]
 
     def activations(self, ids: Tensor, lengths: Tensor, embedded: Tensor | None = None) -> Tensor:
         """Returns the layer's activations (B, P, C) in sentences that fill their frame; P is 0 where it is not reached.
