@@ -61,7 +61,7 @@ def _adam(
     for step in range(1, config.steps + 1):
         with torch.inference_mode(False), torch.enable_grad():
             variable = inputs.detach().clone().requires_grad_()
-            (gradient,) = torch.autograd.grad((compute(variable) * target).sum(), variable)
+            (gradient,) = torch.autograd.grad((compute(variable) * target.clone()).sum(), variable)
         pull = gradient[:, first:last] + _regularisers(free, config)
         mean.mul_(config.beta1).add_(pull, alpha=1 - config.beta1)
         square.mul_(config.beta2).addcmul_(pull, pull, value=1 - config.beta2)

@@ -184,7 +184,7 @@ class Caller:
             # A GPU's recurrent layers take no gradient in evaluation mode but without cuDNN.
             stack.enter_context(torch.backends.cudnn.flags(enabled=device.type != "cuda", allow_tf32=False))
             stack.enter_context(watch)
-            placed, counts = ids.to(device), lengths.to(device)
+            placed, counts = _usable(ids).to(device), _usable(lengths).to(device)
             try:
                 found = self.module(placed) if self._forward is None else self._forward(self.module, placed, counts)
             except _Reached:
@@ -221,6 +221,11 @@ class Caller:
             return vectors if self.batch_first else vectors.transpose(0, 1)
 
         return replace
+
+
+def _usable(given: Tensor) -> Tensor:
+    """Returns a tensor that autograd may keep, also where the caller is in inference mode."""
+    return given.clone() if given.is_inference() and not torch.is_inference_mode_enabled() else given
 
 
 @contextmanager

@@ -18,7 +18,8 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 def unwrap(module: object) -> tuple[nn.Module, str | None]:
     """Returns the module that does the work in float32, and what was done to it, None where nothing was.
 
-    Wrappers of `torch.compile` and of data parallelism are taken off. A module of another float dtype is copied.
+    Wrappers of `torch.compile` and of data parallelism are taken off. A module of another float dtype is copied, and
+    one whose weights were made in inference mode, through which no gradient can go.
 
     Raises:
         TypeError: no module.
@@ -42,9 +43,14 @@ def unwrap(module: object) -> tuple[nn.Module, str | None]:
     if not kinds:
         raise ValueError(f"module: expected one with weights, got {type(module).__name__} without any")
     other = sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32})
-    if not other:
+    if other:
+        what = f"in a float32 copy of the {' and '.join(other)} module"
+    elif any(weight.is_inference() for weight in module.parameters()):
+        what = "in a copy of the module, whose weights were made in inference mode"
+    else:
         return module, None
-    return copy.deepcopy(module).float(), f"in a float32 copy of the {' and '.join(other)} module"
+    with torch.inference_mode(False):
+        return copy.deepcopy(module).float(), what
 
 
 def find_embedding(module: nn.Module, wanted: nn.Module | str | None) -> tuple[str, nn.Embedding]:

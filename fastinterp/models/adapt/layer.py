@@ -26,7 +26,8 @@ class AdaptedLayer:
         receptive: what its locations see.
         rows: (V,) int64, the embedding's row of each token id.
         frames: how long a sentence's frame is.
-        cut: whether locations may be computed from their fields alone, without the rest of the sentence.
+        cut: how many tokens a text must have at least for its locations to be computed from their fields alone,
+            without the rest of the sentence; None where they cannot be.
     """
 
     caller: Caller
@@ -35,7 +36,7 @@ class AdaptedLayer:
     receptive: ReceptiveField
     rows: Tensor
     frames: Frames
-    cut: bool = True
+    cut: int | None = None
     _counts: dict[int, int] = field(default_factory=dict)
 
     def locations(self, frames: Tensor) -> Tensor:
@@ -166,31 +167,32 @@ class AdaptedLayer:
     def _cuts(self, location: Tensor, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns for each location where the cut begins, the location's place in it, and the cut's length."""
         width, stride, before = self.receptive.width, self.receptive.stride, self.receptive.before
-        if width is None or not self.cut:
+        if width is None or self.cut is None:
             return torch.zeros_like(location), location, frame
         # The first location whose field does not reach over the left edge stands for all that do not.
         inner = max(0, -(-before // stride))
         start = (location - inner).clamp(min=0) * stride
         end = location * stride - before + width
         # A cut that ends before its sentence does must hold a whole field and what the module needs at least.
-        size = torch.where(end >= frame, frame - start, (end - start).clamp(min=self.frames.shortest))
+        size = torch.where(end >= frame, frame - start, (end - start).clamp(min=self.cut))
         over = (start + size - frame).clamp(min=0)
         start = (start - -(-over // stride) * stride).clamp(min=0)
         size = torch.where(end >= frame, frame - start, size)
         size = torch.minimum(size, frame - start)
-        short = (size < self.frames.shortest) & (start > 0)
-        start = torch.where(short, ((frame - self.frames.shortest).clamp(min=0) // stride) * stride, start)
+        short = (size < self.cut) & (start > 0)
+        start = torch.where(short, ((frame - self.cut).clamp(min=0) // stride) * stride, start)
         size = torch.where(short, frame - start, size)
         return start, location - start // stride, size
 
     def _computed(self, ids: Tensor, inside: slice, rows: slice, place: Tensor) -> FieldFunction:
         """Returns the function that computes locations from inputs (n, R, D) of their fields."""
-        lengths, chosen = tokens_of(ids), torch.arange(len(ids))
+        lengths = tokens_of(ids)
 
         def compute(inputs: Tensor) -> Tensor:
             embedded = inputs.new_zeros(len(ids), ids.shape[1], inputs.shape[2])
             embedded[:, inside] = inputs[:, rows]
             hidden = self.activations(ids, lengths, embedded)
-            return hidden[chosen, place]
+            # Made here, where autograd may keep them, whatever mode the caller is in.
+            return hidden[torch.arange(len(ids)), place.clone()]
 
         return compute

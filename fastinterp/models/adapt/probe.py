@@ -116,7 +116,20 @@ def layout_of(caller: Caller, layer: LayerCall, length: int) -> Layout:
             f"layer: expected one whose output has channels at each location of a text, before any pooling over time, "
             f"got {layer.name}, which gives {shapes[0]} for 2 texts of {length} tokens"
         )
+    if not _depends(caller, layer, length):
+        raise ValueError(
+            f"layer: expected one that the embedding leads to, got {layer.name}, which no word vector moves"
+        )
     return Layout(batch[0], location[0])
+
+
+def _depends(caller: Caller, layer: LayerCall, length: int) -> bool:
+    """Whether a layer's output is computed from the word vectors."""
+    with torch.inference_mode(False), torch.enable_grad():
+        passed = caller.run(drawn_ids(caller, 2, length), torch.full((2,), length), layer, stop=True)
+        if passed.layer is None or passed.embedded is None or not passed.layer.requires_grad:
+            return False
+        return torch.autograd.grad(passed.layer.sum(), passed.embedded, allow_unused=True)[0] is not None
 
 
 def _output_shape(caller: Caller, layer: LayerCall, count: int, length: int) -> tuple[int, ...]:

@@ -93,9 +93,9 @@ def _gradients(
     generator = torch.Generator().manual_seed(int(ids.sum()))
     scale = caller.embedding.weight.detach().std().cpu()
     vectors = torch.randn(1, tokens, caller.embedding.embedding_dim, generator=generator)
-    # Row i of the batch asks for the i-th of the chosen locations.
-    embedded = (vectors * (scale if scale > 0 else 1)).to(caller.device).repeat(count, 1, 1).requires_grad_()
     with torch.inference_mode(False), torch.enable_grad():
+        # Row i of the batch asks for the i-th of the chosen locations.
+        embedded = (vectors * (scale if scale > 0 else 1)).to(caller.device).repeat(count, 1, 1).requires_grad_()
         lengths = torch.full((count,), tokens)
         passed = caller.run(ids.expand(count, -1), lengths, layer, embedded=embedded, stop=True)
         if passed.layer is None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fastinterp.messages import plural
 from fastinterp.models.adapt.calls import Caller, LayerCall
 from fastinterp.models.adapt.frames import Frames
 from fastinterp.models.adapt.layer import AdaptedLayer
@@ -58,7 +59,7 @@ def resolve(caller: Caller, call: LayerCall, layout: Layout, rows: Tensor, frame
         layer = AdaptedLayer(caller, call, layout, found.field, rows, frames)
         fault = _fault(layer, found, vectors)
         if fault is None:
-            return Resolved(layer, LayerPath("kernels", f"{len(found.weights)} convolutions, as the module's"), found)
+            return Resolved(layer, LayerPath("kernels", _recognised(found)), found)
         reason = f"the convolutions that were recognised are not the module's: activations differ by {fault:.1e}"
     except NotRecognised as refused:
         reason = str(refused)
@@ -66,9 +67,14 @@ def resolve(caller: Caller, call: LayerCall, layout: Layout, rows: Tensor, frame
     if field.width is None:
         reason = f"{reason}; each location sees the whole text"
     layer = AdaptedLayer(caller, call, layout, field, rows, frames)
-    if not _can_be_cut(layer, vectors):
-        layer = replace(layer, cut=False)
+    shorter = replace(layer, cut=_least_tokens(layer))
+    if shorter.cut is not None and _can_be_cut(shorter, vectors):
+        layer = shorter
     return Resolved(layer, LayerPath("module", reason), None)
+
+
+def _recognised(found: Recognised) -> str:
+    return f"{plural(len(found.weights), 'convolution')} with {found.stack.activation}, compared with the module's own"
 
 
 def _drawn(layer: AdaptedLayer, seed: int) -> list[tuple[Tensor, Tensor]]:
@@ -129,10 +135,21 @@ def _recomputed(found: Recognised, inputs: Tensor, begin: Tensor, end: Tensor) -
     return hidden[:, :, 0]
 
 
+def _least_tokens(layer: AdaptedLayer) -> int | None:
+    """Returns how many tokens a text must have for the layer to be reached, None where its whole field is too few."""
+    for tokens in range(1, (layer.receptive.width or 0) + 1):
+        try:
+            with torch.no_grad():
+                hidden = layer.activations(torch.full((1, tokens), len(layer.rows) - 1), torch.tensor([tokens]))
+        except REFUSED:
+            continue
+        if hidden.shape[1]:
+            return tokens
+    return None
+
+
 def _can_be_cut(layer: AdaptedLayer, vectors: Tensor) -> bool:
     """Whether locations computed from their fields alone are those of the whole text."""
-    if layer.receptive.width is None:
-        return True
     for ids, lengths in _drawn(layer, 0):
         with torch.no_grad():
             whole = layer.activations(ids, lengths)
