@@ -27,6 +27,7 @@ FILES = {
     "cosine_topk": "topk",
     "evidence": "evidence",
     "interpret": "interpret",
+    "adapted": "adapted",
     "latency": "latency",
     "training": "training",
     "scaling": "scaling",

@@ -23,6 +23,7 @@ def arguments(tmp_path: Path) -> dict[str, list[str]]:
         "train_and_explain.py": [str(tmp_path / "trained")],
         "saliency_of_many_sentences.py": [str(tmp_path / "model"), str(tmp_path / "sentences.txt")],
         "operators_without_a_model.py": [],
+        "explain_your_own_module.py": [],
     }
 
 

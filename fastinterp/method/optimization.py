@@ -82,35 +82,43 @@ def optimize_inputs(
     problems = Problems(activations.contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
     if config.objective == "per-channel":
         return _per_channel(model, layer, problems, config)
-    start = random_starts(keys, frame, problems.field, model.word_vectors.shape[1], config.seed)
-    return _joint(problems, start, config)
+    return _joint(problems, _start(problems, keys, frame, config), config)
 
 
-def _joint(problems: Problems, start: Tensor, config: OptimizationConfig) -> OptimizedInputs:
+def _start(problems: Problems, keys: Tensor, frame: int | Tensor, config: OptimizationConfig) -> Tensor | None:
+    """Where Adam starts; None for the concave-convex procedure, which has no start."""
+    if config.solver != "adam":
+        return None
+    return random_starts(keys, frame, problems.field, problems.weights[0].shape[1], config.seed)
+
+
+def _joint(problems: Problems, start: Tensor | None, config: OptimizationConfig) -> OptimizedInputs:
     """Eq. 5-7, by Adam from a random start or by the concave-convex procedure."""
     centre = (problems.field - 1) // 2
     aside = (problems.begin > centre) | (problems.end <= centre)
     if len(problems.weights) == 1 and bool(aside.any()):
         return _aside(problems, start, config)
-    if config.solver == "adam":
+    if start is not None:
         optimum, gates, _ = ops.optimize_adam(problems, start, config)
         return OptimizedInputs(optimum, _overall(problems, optimum), gates)
     if len(problems.weights) > 1 or problems.activation not in ("relu", "identity") or config.l2_weight == 0:
         raise ValueError(
-            "solver: ccp needs one convolution, activation relu or identity and an l2_weight of more than 0; got "
-            f"{len(problems.weights)}, {problems.activation} and {config.l2_weight!r}"
+            "solver: ccp needs layer 0 of a chain, activation relu or identity and an l2_weight of more than 0; got "
+            f"layer {len(problems.weights) - 1}, {problems.activation} and {config.l2_weight!r}"
         )
     optimum, gates, iterations, residual = ops.optimize_ccp(problems, config, _MOST_ITERATIONS, _TOLERANCE)
     return OptimizedInputs(optimum, _overall(problems, optimum), gates, iterations, residual)
 
 
-def _aside(problems: Problems, start: Tensor, config: OptimizationConfig) -> OptimizedInputs:
+def _aside(problems: Problems, start: Tensor | None, config: OptimizationConfig) -> OptimizedInputs:
     """The same for a convolution that is padded so much that some fields lie beside their middle row.
 
     The operators take none of these. Where only some rows of a field exist, the filter's other rows play no part, so
     each kind of field is given to them as a problem of its own with a filter of those rows alone.
     """
-    found = [torch.zeros_like(start), torch.zeros_like(problems.target, dtype=torch.bool)]
+    width = problems.weights[0].shape[1]
+    inputs = problems.target.new_zeros(len(problems), problems.field, width)
+    gates = torch.zeros_like(problems.target, dtype=torch.bool)
     rest: list[Tensor] | None = None
     edges = torch.stack([problems.begin, problems.end], dim=1)
     for first, last in edges.unique(dim=0).tolist():
@@ -119,12 +127,12 @@ def _aside(problems: Problems, start: Tensor, config: OptimizationConfig) -> Opt
         begin, end = (torch.full_like(problems.begin[members], row) for row in (0, last - first))
         target = problems.target[members].contiguous()
         part = replace(problems, target=target, weights=[weight], begin=begin, end=end)
-        one = _joint(part, start[members, first:last].contiguous(), config)
-        found[0][members, first:last], found[1][members] = one.inputs, one.gates
+        one = _joint(part, None if start is None else start[members, first:last].contiguous(), config)
+        inputs[members, first:last], gates[members] = one.inputs, one.gates
         if one.iterations is not None and one.residual is not None:
             rest = rest or [torch.zeros_like(problems.begin), torch.zeros_like(problems.target[:, 0])]
             rest[0][members], rest[1][members] = one.iterations, one.residual
-    return OptimizedInputs(found[0], _overall(problems, found[0]), found[1], *(rest or ()))
+    return OptimizedInputs(inputs, _overall(problems, inputs), gates, *(rest or ()))
 
 
 def _overall(problems: Problems, optimum: Tensor) -> Tensor:
@@ -140,7 +148,7 @@ def _per_channel(model: TextClassifier, layer: int, problems: Problems, config: 
         members = (problems.begin == first) & (problems.end == last)
         optima = _channel_optima(model, layer, problems, first, last, config).flatten(1)
         optimum[members] = (problems.target[members] @ optima).view(-1, *optimum.shape[1:])
-    gates = _joint(problems, optimum, replace(config, steps=0, solver="adam")).gates
+    gates = _joint(problems, optimum, replace(config, steps=0)).gates
     return OptimizedInputs(optimum, _overall(problems, optimum), gates)
 
 
@@ -156,8 +164,8 @@ def _channel_optima(
         alone = replace(problems, target=torch.eye(channels, dtype=torch.float32, device=device), begin=begin, end=end)
         # Channel optima stand for all sentences, whatever their frames.
         frame = int(model.frames(torch.ones(1, problems.field, dtype=torch.int64)))
-        keys, width = torch.arange(channels, device=device), model.word_vectors.shape[1]
-        kept[key] = _joint(alone, random_starts(keys, frame, problems.field, width, config.seed), config).inputs
+        keys = torch.arange(channels, device=device)
+        kept[key] = _joint(alone, _start(alone, keys, frame, config), config).inputs
     optima: Tensor = kept[key]
     return optima
 
