@@ -28,6 +28,7 @@ FILES = {
     "cosine_topk": "topk",
     "evidence": "evidence",
     "interpret": "interpret",
+    "adapted": "adapted",
     "latency": "latency",
     "training": "training",
     "scaling": "scaling",

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from fastinterp.method.evidence import ActivationIndex, Evidence
     from fastinterp.method.index_storage import load_index, save_index
     from fastinterp.method.interpretation import interpret
-    from fastinterp.method.optimization import OptimizedInputs, optimize_inputs
+    from fastinterp.method.optimization import optimize_inputs
+    from fastinterp.method.optimized import OptimizedInputs
     from fastinterp.method.position_words import PositionConfig
     from fastinterp.method.results import Interpretation, Location
     from fastinterp.method.saliency import Saliency, saliency
     from fastinterp.method.words import nearest_words
+    from fastinterp.models.adapt import AdaptedModel, adapt
     from fastinterp.models.config import ModelConfig
     from fastinterp.models.conv import ConvTextModel
     from fastinterp.models.storage import load_model, save
@@ -48,9 +50,11 @@ _NAMES = {
     "fastinterp.method.position_words": ("PositionConfig",),
     "fastinterp.method.results": ("Interpretation", "Location"),
     "fastinterp.kernels.problems": ("OptimizationConfig", "Problems"),
-    "fastinterp.method.optimization": ("OptimizedInputs", "optimize_inputs"),
+    "fastinterp.method.optimization": ("optimize_inputs",),
+    "fastinterp.method.optimized": ("OptimizedInputs",),
     "fastinterp.method.saliency": ("Saliency", "saliency"),
     "fastinterp.method.words": ("nearest_words",),
+    "fastinterp.models.adapt": ("AdaptedModel", "adapt"),
     "fastinterp.models.config": ("ModelConfig",),
     "fastinterp.models.conv": ("ConvTextModel",),
     "fastinterp.models.storage": ("load_model", "save"),
@@ -67,6 +71,7 @@ _MODULES = {
 
 __all__ = [
     "ActivationIndex",
+    "AdaptedModel",
     "Audit",
     "Background",
     "ContrastConfig",
@@ -88,6 +93,7 @@ __all__ = [
     "TrainingError",
     "Vocabulary",
     "WordVectors",
+    "adapt",
     "audit",
     "build_index",
     "embed_vocabulary",

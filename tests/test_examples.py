@@ -25,6 +25,7 @@ def arguments(tmp_path: Path) -> dict[str, list[str]]:
         "saliency_of_many_sentences.py": [str(tmp_path / "model"), str(tmp_path / "sentences.txt")],
         "operators_without_a_model.py": [],
         "chinese_by_words.py": [str(tmp_path / "trained")],
+        "explain_your_own_module.py": [],
     }
 
 

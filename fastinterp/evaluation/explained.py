@@ -204,8 +204,8 @@ def _explain_batch(
         field_found = field_activations(model, settings.layer, chosen.location, inputs)
         kept = inputs if keeps_inputs else None
         said[POINTS_TO] = Answer(_words(answers, "neighbors"), None, field_found, kept)
-    if settings.contrast is not None and settings.background is not None:
-        inputs = add_stands_out(model, batch, answers, settings, settings.contrast, settings.background)
+    if settings.contrast is not None and settings.background is not None and batch.problems is not None:
+        inputs = add_stands_out(model, batch, answers, settings, settings.contrast, settings.background, batch.problems)
         field_found = field_activations(model, settings.layer, chosen.location, inputs)
         said[STANDS_OUT] = Answer(
             _words(answers, "position_words"), None, field_found, inputs if keeps_inputs else None
@@ -226,7 +226,7 @@ def _explain_batch(
         located.activations,
         tokens,
         said,
-        _token_scores(model, batch, answers) if settings.contributions else None,
+        _token_scores(model, batch, settings.layer, answers) if settings.contributions else None,
     )
 
 
@@ -249,8 +249,8 @@ def _words(answers: Answers, name: str) -> list[list[str]]:
     return [[word for word, _ in answer[name]] for answer in answers]
 
 
-def _token_scores(model: TextClassifier, batch: Batch, answers: Answers) -> Tensor:
-    add_contributions(model, batch, answers)
+def _token_scores(model: TextClassifier, batch: Batch, layer: int, answers: Answers) -> Tensor:
+    add_contributions(model, batch, layer, answers)
     scores = torch.zeros(batch.read.ids.shape, dtype=torch.float64)
     for row, seen, answer in zip(batch.sentence, batch.seen, answers, strict=True):
         scores[row, seen.start : seen.stop] += torch.tensor(answer["token_scores"], dtype=torch.float64)

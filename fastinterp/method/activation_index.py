@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from fastinterp.method.background import SHRINKAGE, Background, Whitening
 from fastinterp.method.evidence import ActivationIndex
 from fastinterp.method.reference_corpus import PackedStrings, ReferenceCorpus, starts_of
-from fastinterp.method.saliency import explain_locations
+from fastinterp.method.saliency import explain_locations, visible_locations
 from fastinterp.models.protocol import TextClassifier
+from fastinterp.text.vocabulary import PAD
 from fastinterp.validation import got, integer
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ def build_index(
         ModelError: the background is another model's, or the layer is not in it.
         ValueError: no such layer, a number out of range, other classes than the model's, or no text with a token.
     """
-    stack = model.stack(layer)
+    field = model.field(layer)
     if not isinstance(background, Background):
         raise TypeError(f"background: expected what fit_background(model, texts) returns, got {got(background)}")
     whitening = background.layer(model, layer).whitening(shrinkage)
@@ -65,17 +68,14 @@ def build_index(
         raise ValueError(f"dataset: expected the model's classes {got(model.classes)}, got {got(dataset.classes)}")
 
     words: dict[str, int] = {}
-    tokens = _read(model, dataset.texts, words)
-    labels = torch.tensor(dataset.labels, dtype=torch.int32)
-    counts = _candidates(torch.tensor([len(sentence) for sentence in tokens]), each, stack.before, model.length)
+    tokens, ids, seen = _read(model, dataset.texts, words, layer)
+    labels, counts = torch.tensor(dataset.labels, dtype=torch.int32), seen.clamp(max=each)
     if not counts.any():
         raise ValueError(f"dataset: expected texts with tokens, got {len(dataset)} without any")
     ranks = _draw(counts, labels, most, seed)
     chosen = torch.tensor([i for i, drawn in enumerate(ranks) if drawn])
-    kept = [tokens[i] for i in chosen.tolist()]
-    vectors, sentence, location = _measure(
-        model, kept, list(words), layer, each, [ranks[i] for i in chosen.tolist()], whitening
-    )
+    kept, kept_ids = ([every[i] for i in chosen.tolist()] for every in (tokens, ids))
+    vectors, sentence, location = _measure(model, kept_ids, layer, each, [ranks[i] for i in chosen.tolist()], whitening)
     return ActivationIndex(
         vectors=vectors,
         sentence=sentence,
@@ -90,28 +90,33 @@ def build_index(
         whitening=whitening,
         shrinkage=float(shrinkage),
         layer=layer,
-        before=stack.before,
-        width=stack.before + 1 + stack.after,
+        before=field.before,
+        width=field.rows(torch.tensor([len(each) for each in kept])),
+        stride=field.stride,
         length=model.length,
         classes=tuple(model.classes),
         fingerprint=model.fingerprint(),
     )
 
 
-def _read(model: TextClassifier, texts: Sequence[str], words: dict[str, int]) -> list[Tensor]:
-    """Returns the tokens of each text inside the frame, int32 positions in `words`, which grows by what is new."""
-    found = []
+def _read(
+    model: TextClassifier, texts: Sequence[str], words: dict[str, int], layer: int
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Returns of each text what is inside its frame, and how many locations see a token of it (S,) int64.
+
+    That is its tokens, int32 positions in `words`, which grows by what is new; and their ids, int32.
+    """
+    found, every_id, seen = [], [], [torch.zeros(0, dtype=torch.int64)]
     for first in range(0, len(texts), _SENTENCES_AT_ONCE):
-        for text in model.read(texts[first : first + _SENTENCES_AT_ONCE]).texts:
-            numbers = [words.setdefault(token, len(words)) for token in text.tokens[: model.length]]
+        read = model.read(texts[first : first + _SENTENCES_AT_ONCE])
+        for text, ids in zip(read.texts, read.ids, strict=True):
+            tokens = text.tokens[: model.length]
+            numbers = [words.setdefault(token, len(words)) for token in tokens]
             found.append(torch.tensor(numbers, dtype=torch.int32))
-    return found
-
-
-def _candidates(lengths: Tensor, locations: int, before: int, frame: int) -> Tensor:
-    """Returns (S,) int64: how many locations `explain_locations` selects in sentences of (S,) so many tokens."""
-    seeing_a_token = torch.where(lengths > 0, (lengths + before).clamp(max=frame), 0)
-    return seeing_a_token.clamp(max=locations)
+            every_id.append(ids[: len(tokens)].to(torch.int32))
+        most = int(model.locations(layer, model.frames(read.ids)).max())
+        seen.append(visible_locations(model, read.ids, layer, most).sum(dim=1))
+    return found, every_id, torch.cat(seen)
 
 
 def _draw(counts: Tensor, labels: Tensor, most: int, seed: int) -> list[list[int]]:
@@ -155,8 +160,7 @@ def _shares(label: Tensor, most: int) -> dict[int, int]:
 
 def _measure(
     model: TextClassifier,
-    tokens: Sequence[Tensor],
-    words: Sequence[str],
+    every_id: Sequence[Tensor],
     layer: int,
     locations: int,
     ranks: Sequence[Sequence[int]],
@@ -164,9 +168,10 @@ def _measure(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns whitened activations (N, C), sentence (N,) and location (N,) of what was drawn, on the CPU."""
     vectors, sentences, places = [], [], []
-    for first in range(0, len(tokens), _SENTENCES_AT_ONCE):
-        part = tokens[first : first + _SENTENCES_AT_ONCE]
-        ids = model.token_ids([[words[number] for number in sentence.tolist()] for sentence in part])
+    for first in range(0, len(every_id), _SENTENCES_AT_ONCE):
+        part = every_id[first : first + _SENTENCES_AT_ONCE]
+        ids = pad_sequence([sentence.long() for sentence in part], batch_first=True, padding_value=PAD)
+        ids = functional.pad(ids, (0, int(model.frames(ids).max()) - ids.shape[1]), value=PAD)
         _, found, activations = explain_locations(model, ids, layer, locations)
         sentence = found.sentence.cpu()
         starts = starts_of(sentence.bincount(minlength=len(part)).tolist())[:-1].tolist()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,13 +15,13 @@ from fastinterp.method.background import Background
 from fastinterp.method.contrast import ContrastConfig, contrast_inputs
 from fastinterp.method.contributions import token_scores
 from fastinterp.method.evidence import ActivationIndex
-from fastinterp.method.fields import ids_in_fields
 from fastinterp.method.locations import ClassChoice, Located, locate
+from fastinterp.method.module_path import module_token_scores
 from fastinterp.method.optimization import field_edges, optimize_inputs
 from fastinterp.method.position_words import PositionConfig, PositionWords, position_words
 from fastinterp.method.starts import content_keys, mix
 from fastinterp.method.words import nearest_words
-from fastinterp.models.protocol import ReadSentences, TextClassifier
+from fastinterp.models.protocol import Places, ReadSentences, TextClassifier
 
 Answers = list[dict[str, Any]]  # of each location, by the names of `Location`'s fields
 
@@ -49,9 +50,13 @@ class Batch:
 
     read: ReadSentences
     located: Located
-    problems: Problems
+    frames: list[int]  # positions of each sentence
+    places: Places
+    begin: Tensor  # (N,) the first row of each field that lies inside its frame
+    end: Tensor  # (N,) one past the last
+    problems: Problems | None  # None of a layer that the module itself explains
     seen: list[range]  # of each location, the tokens of its sentence
-    own: Tensor  # (N, R) ids of the field's tokens, 0 where there is none
+    first: list[int]  # the row of each field where these begin
 
     @property
     def sentence(self) -> list[int]:
@@ -62,49 +67,72 @@ class Batch:
 
 def read_and_locate(model: TextClassifier, sentences: Sequence[str], settings: Settings, target: ClassChoice) -> Batch:
     """Returns the sentences as the model reads them, with their selected locations."""
-    read = model.read(sentences)
+    read, layer = model.read(sentences), settings.layer
     located = locate(
         model,
         read.ids,
-        settings.layer,
+        layer,
         settings.locations,
         target,
         settings.versus,
         settings.order,
         settings.contributions,
     )
-    return batch_at(model, read, located, settings.layer)
+    return batch_at(model, read, located, layer)
 
 
 def batch_at(model: TextClassifier, read: ReadSentences, located: Located, layer: int) -> Batch:
     """Returns what all answers share, for locations of a layer that are found."""
-    chosen, stack = located.chosen, model.stack(layer)
-    begin, end = field_edges(model, layer, chosen.location)
-    problems = Problems(located.activations.contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
-    own = ids_in_fields(read.ids, chosen.location.cpu(), chosen.sentence.cpu(), stack.before, problems.field)
-    seen = []
-    for row, location in zip(chosen.sentence.tolist(), chosen.location.tolist(), strict=True):
-        count = min(len(read.texts[row].tokens), model.length)
-        seen.append(range(max(0, location - stack.before), min(count, location + stack.after + 1)))
-    return Batch(read, located, problems, seen, own)
+    chosen, field, frames = located.chosen, model.field(layer), model.frames(read.ids)
+    sentence, location = chosen.sentence.cpu(), chosen.location.cpu()
+    begin, end = field_edges(model, layer, chosen.location, frames[sentence].to(chosen.location.device))
+    problems = None
+    if model.path(layer).name == "kernels":
+        stack = model.stack(layer)
+        problems = Problems(located.activations.contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
+    firsts = field.first(location)
+    own = field.ids(read.ids, location, sentence, field.rows(frames))
+    tokens, seen = model.own_tokens(read.ids).tolist(), []
+    for row, first in zip(sentence.tolist(), firsts.tolist(), strict=True):
+        last = first + own.shape[1]
+        seen.append(range(max(tokens[row][0], first), min(tokens[row][1], last)))
+    rows = [each.start - first for each, first in zip(seen, firsts.tolist(), strict=True)]
+    places = Places(chosen.location, frames[sentence], own)
+    return Batch(read, located, frames.tolist(), places, begin, end, problems, seen, rows)
 
 
 def rows_of_tokens(batch: Batch, number: int) -> slice:
     """The rows of a field that hold a token of the sentence."""
-    first = int(batch.problems.begin[number])
+    first = batch.first[number]
     return slice(first, first + len(batch.seen[number]))
 
 
-def add_contributions(model: TextClassifier, batch: Batch, answers: Answers) -> None:
+def add_contributions(model: TextClassifier, batch: Batch, layer: int, answers: Answers) -> None:
     """Adds what each token contributes to the score."""
-    gradients = batch.located.gradients
+    gradients, own = batch.located.gradients, model.module_layer(layer)
     if gradients is None:
         return
-    inputs = model.word_vectors[batch.own.to(model.device)]
-    scores = token_scores(batch.problems, inputs, gradients)
+    # Rows outside the frame hold nothing, not even the vector that a module may have for padding.
+    place = torch.arange(batch.places.ids.shape[1], device=model.device)
+    inside = (place >= batch.begin[:, None]) & (place < batch.end[:, None])
+    inputs = model.word_vectors[batch.places.ids.to(model.device)] * inside[..., None]
+    if batch.problems is not None:
+        scores = token_scores(batch.problems, inputs, gradients)
+    elif own is not None:
+        scores = module_token_scores(own, inputs, gradients, batch.located.activations, batch.places)
     for number, answer in enumerate(answers):
         answer["token_scores"] = tuple(scores.tokens[number, rows_of_tokens(batch, number)].tolist())
-        answer["rest_score"] = float(scores.rest[number])
+        # What special tokens and the vector of padding add is no token's.
+        others = float(scores.tokens[number].sum()) - sum(answer["token_scores"])
+        answer["rest_score"] = float(scores.rest[number]) + others
+
+
+def sentence_keys(batch: Batch) -> Tensor:
+    """Returns one int64 key per sentence (B,), which depends on its ids inside its own frame alone."""
+    if len(set(batch.frames)) <= 1:
+        return content_keys(batch.read.ids)
+    parts = [content_keys(ids[None, :frame]) for ids, frame in zip(batch.read.ids, batch.frames, strict=True)]
+    return torch.cat(parts)
 
 
 def add_points_to(
@@ -115,10 +143,11 @@ def add_points_to(
     optimization: OptimizationConfig,
 ) -> Tensor:
     """Adds the words of Eq. 5-8, "points to"; returns the optimised inputs (N, R, D)."""
-    chosen, problems = batch.located.chosen, batch.problems
-    keys = mix(content_keys(batch.read.ids).to(model.device)[chosen.sentence], chosen.location)
+    located, places = batch.located, batch.places
+    chosen = located.chosen
+    keys = mix(sentence_keys(batch).to(model.device)[chosen.sentence], chosen.location)
     optimized = optimize_inputs(
-        model, problems.target, settings.layer, problems.begin, problems.end, keys, optimization
+        model, located.activations, settings.layer, batch.begin, batch.end, keys, optimization, places
     )
     count = min(settings.neighbors + 1, model.prepared().searchable)
     words = nearest_words(model, optimized.overall, count)
@@ -140,11 +169,28 @@ def add_stands_out(
     settings: Settings,
     contrast: ContrastConfig,
     background: Background,
+    problems: Problems,
 ) -> Tensor:
-    """Adds a word for each position by contrast, "stands out by"; returns the inputs that stand out (N, R, D)."""
-    whitening = background.layer(model, settings.layer).whitening(contrast.shrinkage)
-    inputs = contrast_inputs(batch.problems, background, settings.layer, whitening, contrast)
-    words = position_words(model, batch.problems, inputs, batch.own, background.counts, whitening, settings.positions)
+    """Adds a word for each position by contrast, "stands out by"; returns the inputs that stand out (N, R, D).
+
+    Args:
+        model: the classifier.
+        batch: sentences and their locations.
+        answers: of each location, added to.
+        settings: of all answers.
+        contrast: how the inputs are found.
+        background: of the model's layers.
+        problems: the batch's, which a layer that the module itself explains does not have.
+    """
+    layer = settings.layer
+    own = background.layer(model, layer)
+    whitening = own.whitening(contrast.shrinkage)
+    below = model.stack(layer).below
+    if below is not None:  # the layers that lead to this one, which need not be those of lower indices
+        chain = {place: background.layer(model, index) for place, index in enumerate(below)}
+        background, layer = replace(background, layers={**chain, len(below): own}), len(below)
+    inputs = contrast_inputs(problems, background, layer, whitening, contrast)
+    words = position_words(model, problems, inputs, batch.places.ids, background.counts, whitening, settings.positions)
     for number, answer in enumerate(answers):
         rows = rows_of_tokens(batch, number)
         pairs = zip(words.ids[number, rows].tolist(), words.cosines[number, rows].tolist(), strict=True)

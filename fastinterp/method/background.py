@@ -41,7 +41,8 @@ class LayerBackground:
     Attributes:
         mean: (C,) float64.
         covariance: (C, C) float64.
-        slope: (C,) float64, the mean slope of the activation where there are tokens: the share of open gates.
+        slope: (C,) float64, the mean slope of the activation where there are tokens: the share of open gates. 0 of a
+            layer that the module itself explains, whose activation is not known and whose slope nothing needs.
         count: how many locations were measured.
     """
 
@@ -208,23 +209,27 @@ def count_words(model: TextClassifier, texts: Sequence[str]) -> Tensor:
 
 
 def _fit(model: TextClassifier, ids: Tensor, layer: int, locations: int) -> LayerBackground:
-    stack = model.stack(layer)
-    parts, slope, tokens = [], torch.zeros(stack.channels, dtype=torch.float64), 0
+    channels, field = model.channels(layer), model.field(layer)
+    activation = model.stack(layer).activation if model.path(layer).name == "kernels" else None
+    parts, slope, tokens = [], torch.zeros(channels, dtype=torch.float64), 0
     for batch, found, hidden in layer_activations(model, ids, layer):
         chosen = select_locations(model, batch, found.scores, layer, locations)
         parts.append(hidden[chosen.sentence, chosen.location].double().cpu())
-        at_tokens = hidden[(batch != PAD).to(hidden.device)]
-        slope += slope_at(stack.activation, at_tokens).double().sum(dim=0).cpu()
-        tokens += len(at_tokens)
+        if activation is not None:
+            exist = torch.arange(hidden.shape[1]) < model.locations(layer, model.frames(batch))[:, None]
+            at_tokens = exist & field.stands_at(torch.arange(hidden.shape[1]), model.own_tokens(batch))
+            at_tokens = hidden[at_tokens.to(hidden.device)]
+            slope += slope_at(activation, at_tokens).double().sum(dim=0).cpu()
+            tokens += len(at_tokens)
     values = torch.cat(parts)
-    if len(values) <= stack.channels:
+    if len(values) <= channels:
         raise ValueError(
-            f"texts: expected more locations than the {stack.channels} channels of layer {layer}, got {len(values)} in "
+            f"texts: expected more locations than the {channels} channels of layer {layer}, got {len(values)} in "
             f"{len(ids)} texts; give more texts"
         )
     mean = values.mean(dim=0)
     centred = values - mean  # the second of two passes, so that no precision is lost to a large mean
-    fitted = LayerBackground(mean, centred.T @ centred / (len(values) - 1), slope / tokens, len(values))
+    fitted = LayerBackground(mean, centred.T @ centred / (len(values) - 1), slope / max(1, tokens), len(values))
     fitted.whitening()  # a layer that does nothing is found out here, not by the first question about it
     return fitted
 

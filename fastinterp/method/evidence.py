@@ -62,6 +62,7 @@ class ActivationIndex:
         layer: index of the convolution.
         before: how many tokens before its own position a location sees.
         width: R, how many positions it sees.
+        stride: tokens from one location to the next; see `ReceptiveField`.
         length: L of the model's frame.
         classes: names of the classes.
         fingerprint: of the model.
@@ -76,6 +77,7 @@ class ActivationIndex:
     layer: int
     before: int
     width: int
+    stride: int
     length: int
     classes: tuple[str, ...]
     fingerprint: str
@@ -207,7 +209,7 @@ class ActivationIndex:
 
     def fields(self, rows: Tensor) -> Tensor:
         """Returns (B, R) int32, the receptive fields of rows (B,) int64; see `ReferenceCorpus.fields`."""
-        return self.corpus.fields(self.sentence[rows], self.location[rows], self.before, self.width)
+        return self.corpus.fields(self.sentence[rows], self.location[rows] * self.stride, self.before, self.width)
 
     def activations_of(self, rows: Tensor) -> Tensor:
         """Returns (B, C) float32, the activations of rows (B,) int64 as the model had them, up to rounding."""

@@ -18,7 +18,7 @@ from fastinterp.messages import one_line
 from fastinterp.method.background import Whitening
 from fastinterp.method.evidence import ActivationIndex
 from fastinterp.method.reference_corpus import PackedStrings, ReferenceCorpus
-from fastinterp.models.protocol import TextClassifier
+from fastinterp.models.protocol import ReceptiveField, TextClassifier
 from fastinterp.validation import got, integer, number
 
 FORMAT, FORMAT_VERSION = "fastinterp-index", 1
@@ -99,12 +99,12 @@ def load_index(path: str | Path, model: TextClassifier, layer: int) -> Activatio
         ValueError: the model has no such layer.
         ModelError: no such file, a damaged one, or the index of another model or layer; the message names the file.
     """
-    stack = model.stack(layer)
+    field, channels = model.field(layer), model.channels(layer)
     place = Path(path)
     about, tensors = _read(place)
     try:
         shrinkage = _check_about(about, model, layer)
-        _check_tensors(tensors, stack.channels, stack.before, model)
+        _check_tensors(tensors, channels, field, model)
     except ValueError as error:
         raise ModelError(f"{one_line(place)}: {one_line(error)}") from error
     factor = tensors["factor"]
@@ -122,8 +122,9 @@ def load_index(path: str | Path, model: TextClassifier, layer: int) -> Activatio
         whitening=Whitening(tensors["mean"], factor @ factor.T, factor),
         shrinkage=shrinkage,
         layer=layer,
-        before=stack.before,
-        width=stack.before + 1 + stack.after,
+        before=field.before,
+        width=field.rows(tensors["token_starts"].diff()),
+        stride=field.stride,
         length=model.length,
         classes=tuple(model.classes),
         fingerprint=model.fingerprint(),
@@ -165,7 +166,7 @@ def _check_about(about: object, model: TextClassifier, layer: int) -> float:
     return number("shrinkage", about.get("shrinkage"), above=0)
 
 
-def _check_tensors(tensors: dict[str, Tensor], channels: int, before: int, model: TextClassifier) -> None:
+def _check_tensors(tensors: dict[str, Tensor], channels: int, field: ReceptiveField, model: TextClassifier) -> None:
     """Raises ValueError where the tensors do not fit each other or the model; does not look at the vectors' values."""
     count, sentences = len(tensors["vectors"]), len(tensors["labels"])
     shapes = {
@@ -198,7 +199,8 @@ def _check_tensors(tensors: dict[str, Tensor], channels: int, before: int, model
     lengths = tensors["token_starts"].diff()[tensors["sentence"]]
     if not count or (lengths < 1).any() or (lengths > model.length).any():
         raise ValueError("damaged: expected sentences of tokens inside the frame")
-    _check_range("location", tensors["location"], (lengths + before).clamp(max=model.length))
+    _check_range("location", tensors["location"], model.length)
+    _check_range("location", field.first(tensors["location"]).clamp(min=0), lengths)
     if not all(torch.isfinite(tensors[name].float()).all() for name in ("mean", "factor")):
         raise ValueError("damaged: mean or factor holds NaN, infinity or huge numbers")
     if tensors["factor"].triu(1).any() or not (tensors["factor"].diagonal() > 0).all():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, overload
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from fastinterp.errors import ModelError
 from fastinterp.kernels.problems import OptimizationConfig
@@ -27,6 +29,7 @@ from fastinterp.method.position_words import PositionConfig
 from fastinterp.method.results import Interpretation, Location
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.sentences import check_sentences
+from fastinterp.text.vocabulary import UNKNOWN
 from fastinterp.validation import choice, integer
 
 # Bounds the memory for activations; results do not depend on it.
@@ -34,10 +37,20 @@ SENTENCES_AT_ONCE = 512
 ANSWERS = ("contributions", "points_to", "stands_out", "fires_alike")
 
 
+@overload
+def interpret(model: TextClassifier, sentences: str, *settings: Any, **named: Any) -> Interpretation: ...
+
+
+@overload
+def interpret(
+    model: TextClassifier, sentences: Iterable[str], *settings: Any, **named: Any
+) -> list[Interpretation]: ...
+
+
 def interpret(
     model: TextClassifier,
-    sentences: Iterable[str],
-    layer: int = 0,
+    sentences: str | Iterable[str],
+    layer: int | str | nn.Module = 0,
     locations: int = 3,
     neighbors: int = 5,
     optimization: OptimizationConfig | None = None,
@@ -50,8 +63,10 @@ def interpret(
     positions: PositionConfig | None = None,
     background: Background | None = None,
     index: ActivationIndex | None = None,
-) -> list[Interpretation]:
+) -> Interpretation | list[Interpretation]:
     """Returns for each sentence which locations of a layer decide its prediction and what they detect, in words.
+
+    One string gives one result, a list of them a list.
 
     A sentence's result depends on nothing but the sentence, the model and the settings: not on the other sentences
     of the call nor on the number of threads. Everything is computed where the model is and returned on the CPU. Tokens
@@ -60,15 +75,16 @@ def interpret(
 
     Args:
         model: the classifier.
-        sentences: raw texts, in a list, a generator or a column of a data frame.
-        layer: index of the interpreted layer, 0 for the first.
+        sentences: one raw text; or many, in a list, a generator or a column of a data frame.
+        layer: index of the interpreted layer, 0 for the first; for an adapted module also its name, or the module.
         locations: m, how many locations to explain. A location that sees only padding is never one of them, so a short
             sentence may have fewer.
         neighbors: k, words and n-grams for each location.
         optimization: settings of Eq. 5-8; defaults to the paper's for MR and 1,000 steps.
         answers: which of "contributions" (what each token adds to the score), "points_to" (Eq. 5-8), "stands_out" (a
             word for each position, by contrast with the background) and "fires_alike" (real n-grams of the index). By
-            default all for which the model has what they need.
+            default all for which the model has what they need; a layer that a module itself explains is not asked
+            what it stands out by.
         target: the explained class: None for the predicted one, a name or an index, or an index for each sentence.
         versus: another class; the difference of the two scores is explained.
         order: "most" salient locations first, "least" (what speaks against the class), or "absolute".
@@ -78,19 +94,22 @@ def interpret(
         index: by default the one that was saved with the model; `build_index` makes one.
 
     Raises:
-        TypeError: `sentences` is a single string or a table, or holds something else than strings.
+        TypeError: `sentences` is a table, or holds something else than strings.
         ValueError: no such layer, class, answer or order, m or k out of range, or a model with NaN weights.
         ModelError: an answer that was asked for needs a background or an index that is not there, or another model's.
     """
-    texts = check_sentences(sentences)
-    model.stack(layer)  # no such layer is said before anything that the layer lacks
+    texts = [sentences] if isinstance(sentences, str) else check_sentences(sentences)
+    place = model.layer_index(layer)  # no such layer is said before anything that the layer lacks
     wanted = None if answers is None else {choice("answers", answer, ANSWERS) for answer in _listed(answers)}
     background = background if background is not None else background_of(model)
-    index = index if index is not None else index_of(model, layer)
-    _check_sources(model, layer, wanted, background, index)
-    stands_out = background is not None and (wanted is None or "stands_out" in wanted)
+    index = index if index is not None else index_of(model, place)
+    _check_sources(model, place, wanted, background, index)
+    fault = _no_contrast(model, place)
+    if fault is not None and wanted is not None and "stands_out" in wanted:
+        raise ModelError(f"stands_out: expected a layer that the kernels explain, got {fault}")
+    stands_out = background is not None and fault is None and (wanted is None or "stands_out" in wanted)
     settings = Settings(
-        layer,
+        place,
         locations,
         integer("neighbors", neighbors, least=1, most=model.prepared().searchable),
         (optimization or OptimizationConfig()) if wanted is None or "points_to" in wanted else None,
@@ -111,7 +130,15 @@ def interpret(
     for first in range(0, max(1, len(texts)), SENTENCES_AT_ONCE):
         part = slice(first, first + SENTENCES_AT_ONCE)
         results += _interpret_batch(model, texts[part], settings, target if each is None else each[part])
-    return results
+    return results[0] if isinstance(sentences, str) else results
+
+
+def _no_contrast(model: TextClassifier, layer: int) -> str | None:
+    """Returns why a layer cannot be asked what it stands out by, None where it can."""
+    path = model.path(layer)
+    if path.name == "kernels":
+        return None
+    return f"{model.layer_name(layer)}, explained by the module itself ({path.reason})"
 
 
 def _target_of_each(target: ClassChoice) -> list[int] | None:
@@ -149,11 +176,11 @@ def _interpret_batch(
     batch = read_and_locate(model, sentences, settings, target)
     answers: Answers = [{} for _ in batch.sentence]
     if settings.contributions:
-        add_contributions(model, batch, answers)
+        add_contributions(model, batch, settings.layer, answers)
     if settings.optimization is not None:
         add_points_to(model, batch, answers, settings, settings.optimization)
-    if settings.contrast is not None and settings.background is not None:
-        add_stands_out(model, batch, answers, settings, settings.contrast, settings.background)
+    if settings.contrast is not None and settings.background is not None and batch.problems is not None:
+        add_stands_out(model, batch, answers, settings, settings.contrast, settings.background, batch.problems)
     if settings.index is not None:
         add_evidence(batch, answers, settings, settings.index)
     return _results(model, sentences, batch, answers, settings)
@@ -183,16 +210,19 @@ def _results(
             )
         )
     class_scores = located.class_scores.cpu()
-    probabilities, classes = class_scores.softmax(dim=1), class_scores.argmax(dim=1).tolist()
+    probabilities, classes = model.probabilities(class_scores), class_scores.argmax(dim=1).tolist()
+    counts = model.locations(settings.layer, torch.tensor(batch.frames, dtype=torch.int64)).tolist()
+    path, name = model.path(settings.layer), model.layer_name(settings.layer)
     results = []
     for i, sentence in enumerate(sentences):
         tokens = texts[i].tokens[: model.length]
+        ids = batch.read.ids[i, : len(tokens)].tolist()
         results.append(
             Interpretation(
                 text=sentence,
                 tokens=tokens,
                 dropped=texts[i].dropped,
-                unknown=tuple(token for token in tokens if not model.is_known(token)),
+                unknown=tuple(token for token, word in zip(tokens, ids, strict=True) if word == UNKNOWN),
                 truncated=len(texts[i].tokens) > model.length,
                 label=model.classes[classes[i]],
                 probability=float(probabilities[i, classes[i]]),
@@ -200,8 +230,11 @@ def _results(
                 versus=None if settings.versus is None else model.classes[settings.versus],
                 order=settings.order,
                 layer=settings.layer,
-                saliency=scores[i].clone(),
+                saliency=scores[i, : counts[i]].clone(),
                 locations=tuple(described[i]),
+                layer_name=name,
+                path=path.name,
+                reason=path.reason,
             )
         )
     return results

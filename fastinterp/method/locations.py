@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fastinterp.method.contributions import score_gradients
-from fastinterp.method.saliency import Selection, layer_activations, select_locations
+from fastinterp.method.saliency import (
+    Selection,
+    batch_size,
+    join_locations,
+    layer_activations,
+    predicted,
+    select_locations,
+)
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.validation import choice, got, integer
 
@@ -69,37 +76,76 @@ def locate(
     scores, class_scores, targets = [], [], []
     sentences, places, activations, gradients = [], [], [], []
     first = 0
-    for batch, found, hidden in layer_activations(model, ids, layer):
-        asked = _targets(model, target, first, len(ids), found.class_scores)
-        if other is not None and other in asked:
-            message = f"versus: expected another class than the explained one, got {got(model.classes[other])}"
-            if target is None:
-                message += f", which is predicted for sentence {first + asked.index(other)}; name a target too"
-            raise ValueError(message)
-        batch_scores, slopes = found.scores, hidden[:0]
-        if target is not None or other is not None or with_gradients:
-            slopes = score_gradients(model, hidden, layer, asked, other)
-        if target is not None or other is not None:
-            batch_scores = (slopes * hidden).sum(dim=2)
+    for explained in _explained(model, ids, layer, target, other, with_gradients):
+        batch, batch_scores, hidden = explained.ids, explained.scores, explained.activations
         ranked = {"most": batch_scores, "least": -batch_scores, "absolute": batch_scores.abs()}[order]
         chosen = select_locations(model, batch, ranked, layer, locations)
         scores.append(batch_scores)
-        class_scores.append(found.class_scores)
-        targets += asked
+        class_scores.append(explained.class_scores)
+        targets += explained.targets
         sentences.append(chosen.sentence + first)
         places.append(chosen.location)
         activations.append(hidden[chosen.sentence, chosen.location])
         if with_gradients:
-            gradients.append(slopes[chosen.sentence, chosen.location])
+            gradients.append(explained.gradients[chosen.sentence, chosen.location])
         first += len(batch)
     return Located(
-        torch.cat(scores),
+        join_locations(scores),
         torch.cat(class_scores),
         targets,
         Selection(torch.cat(sentences), torch.cat(places)),
         torch.cat(activations),
         torch.cat(gradients) if with_gradients else None,
     )
+
+
+@dataclass(eq=False)
+class _Explained:
+    """Some of the sentences: ids (b, L), scores (b, P), activations and, where asked for, gradients (b, P, C)."""
+
+    ids: Tensor
+    scores: Tensor
+    class_scores: Tensor
+    activations: Tensor
+    gradients: Tensor
+    targets: list[int]
+
+
+def _explained(
+    model: TextClassifier, ids: Tensor, layer: int, target: ClassChoice, versus: int | None, with_gradients: bool
+) -> Iterator[_Explained]:
+    """Yields all sentences, as many at once as fit into little memory."""
+    own, first = model.module_layer(layer), 0
+
+    def choose(class_scores: Tensor, rows: list[int]) -> list[int]:
+        asked = _targets(model, target, [first + row for row in rows], len(ids), class_scores)
+        if versus is not None and versus in asked:
+            message = f"versus: expected another class than the explained one, got {got(model.classes[versus])}"
+            if target is None:
+                message += f", which is predicted for sentence {first + rows[asked.index(versus)]}; name a target too"
+            raise ValueError(message)
+        targets.update(zip(rows, asked, strict=True))
+        return asked
+
+    if own is not None:
+        for batch in ids.split(batch_size(model, layer, ids.shape[1])):
+            targets: dict[int, int] = {}
+            found = own.explain(batch, choose, versus)
+            scores = (found.gradients * found.activations).sum(dim=2)
+            asked = [targets[row] for row in range(len(batch))]
+            yield _Explained(batch, scores, found.class_scores, found.activations, found.gradients, asked)
+            first += len(batch)
+        return
+    for batch, usual, hidden in layer_activations(model, ids, layer):
+        targets = {}
+        asked = choose(usual.class_scores, list(range(len(batch))))
+        scores, slopes = usual.scores, hidden[:0]
+        if target is not None or versus is not None or with_gradients:
+            slopes = score_gradients(model, hidden, layer, asked, versus)
+        if target is not None or versus is not None:
+            scores = (slopes * hidden).sum(dim=2)
+        yield _Explained(batch, scores, usual.class_scores, hidden, slopes, asked)
+        first += len(batch)
 
 
 def class_index(model: TextClassifier, name: str, value: object) -> int:
@@ -109,15 +155,17 @@ def class_index(model: TextClassifier, name: str, value: object) -> int:
     return integer(name, value, least=0, most=len(model.classes) - 1)
 
 
-def _targets(model: TextClassifier, target: ClassChoice, first: int, count: int, class_scores: Tensor) -> list[int]:
-    """The classes of the sentences from the `first` on, as many as there are class scores."""
+def _targets(
+    model: TextClassifier, target: ClassChoice, sentences: list[int], count: int, class_scores: Tensor
+) -> list[int]:
+    """The explained classes of some of `count` sentences, whose class scores these are."""
     if target is None:
-        return [int(index) for index in class_scores.argmax(dim=1)]
+        return predicted(class_scores, sentences)
     if isinstance(target, Tensor) and target.dim() > 0:
         target = target.tolist()
     if isinstance(target, Sequence) and not isinstance(target, str):
         if len(target) != count:
             raise ValueError(f"target: expected one class for each of {count} sentences, got {len(target)}")
-        return [class_index(model, "target", each) for each in target[first : first + len(class_scores)]]
+        return [class_index(model, "target", target[sentence]) for sentence in sentences]
     value = target.item() if isinstance(target, Tensor) else target
     return [class_index(model, "target", value)] * len(class_scores)

@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from fastinterp.kernels import ops
 from fastinterp.kernels.problems import OptimizationConfig, Problems
+from fastinterp.method.module_path import optimize_by_module
+from fastinterp.method.optimized import OptimizedInputs
 from fastinterp.method.starts import random_starts
-from fastinterp.models.protocol import TextClassifier
+from fastinterp.models.protocol import Places, TextClassifier
 
 
-@dataclass(frozen=True)
-class OptimizedInputs:
-    """The optimised receptive fields of B locations, on the model's device.
-
-    Attributes:
-        inputs: (B, R, D) float32, zero at positions outside the sentence frame.
-        overall: (B, D) float32, the mean of the positions that exist (Eq. 8).
-        gates: (B, C) bool, channels whose pre-activation is positive at the optimum and whose target is not 0.
-        iterations: (B,) int64, how often the gates were taken anew; None but for the joint objective by "ccp".
-        residual: (B,) float32, norm of the objective's gradient relative to that of its linear part; None as above.
-            Below 1e-5 the point is stationary. More than that marks a location whose activations pull less than the
-            similarity term does: it would shrink a row to nothing, where Sim jumps, and no maximum is attained.
-    """
-
-    inputs: Tensor
-    overall: Tensor
-    gates: Tensor
-    iterations: Tensor | None = None
-    residual: Tensor | None = None
-
-
-def field_edges(model: TextClassifier, layer: int, location: Tensor) -> tuple[Tensor, Tensor]:
+def field_edges(
+    model: TextClassifier, layer: int, location: Tensor, frame: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Returns the first row of each location's receptive field inside the sentence frame, and one past the last.
 
     Args:
         model: the classifier.
         layer: index of the convolution.
         location: (B,) int64.
+        frame: (B,) int64, positions of each location's sentence; by default the model's length.
     """
-    stack = model.stack(layer)
-    begin = (stack.before - location).clamp(min=0)
-    end = (model.length - location + stack.before).clamp(max=stack.before + stack.after + 1)
-    return begin, end
+    field = model.field(layer)
+    frames = torch.full_like(location, model.length) if frame is None else frame
+    return field.edges(location, frames, field.rows(frames))
 
 
 def optimize_inputs(
@@ -56,6 +39,7 @@ def optimize_inputs(
     end: Tensor | None = None,
     keys: Tensor | None = None,
     config: OptimizationConfig | None = None,
+    places: Places | None = None,
 ) -> OptimizedInputs:
     """Returns the inputs that maximise a . a'(X) - lambda1 ||X||^2 + lambda2 Sim(X) (Eq. 5-7), or those of Eq. 4.
 
@@ -68,6 +52,8 @@ def optimize_inputs(
         keys: (B,) int64 naming each problem: its start is drawn from (seed, key), so that its result does not
             depend on the other problems of the call. Default 0, 1, 2, ...
         config: defaults to the paper's values for MR.
+        places: where the locations are; by default in sentences that their fields just fill. Needed, with `begin` and
+            `end`, where the module itself explains a layer whose locations are not all the same.
 
     Raises:
         ValueError: no such layer, weights that cannot be explained, a tensor of the wrong shape or dtype, or a solver
@@ -76,35 +62,77 @@ def optimize_inputs(
     config = config or OptimizationConfig()
     if activations.device != model.device:
         raise ValueError(f"activations: expected on the model's {model.device}, got on {activations.device}")
-    stack = model.stack(layer)
     model.prepared()
+    layer = model.layer_index(layer)
     count, device = len(activations), model.device
+    rows = places.ids.shape[1] if places is not None else model.field(layer).rows(torch.tensor([1]))
     begin = torch.zeros(count, dtype=torch.int64, device=device) if begin is None else begin
-    end = torch.full((count,), stack.before + stack.after + 1, device=device) if end is None else end
+    end = torch.full((count,), rows, device=device) if end is None else end
     keys = torch.arange(count, device=device) if keys is None else keys
     if keys.shape != (count,) or keys.dtype != torch.int64:
         raise ValueError(f"keys: expected int64 of shape ({count},), got {keys.dtype} of {tuple(keys.shape)}")
+    frame = int(model.frames(torch.ones(1, rows, dtype=torch.int64))) if places is None else places.frame
+    own = model.module_layer(layer)
+    if own is not None and model.path(layer).name == "module":
+        if places is None:
+            raise ValueError(f"places: expected those of the locations of {model.layer_name(layer)}, got none")
+        start = random_starts(keys, frame, rows, model.word_vectors.shape[1], config.seed)
+        return optimize_by_module(own, activations, begin, end, start, places, config)
+    stack = model.stack(layer)
     problems = Problems(activations.contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
     if config.objective == "per-channel":
         return _per_channel(model, layer, problems, config)
-    return _joint(model, layer, problems, keys, config)
+    return _joint(problems, _start(problems, keys, frame, config), config)
 
 
-def _joint(
-    model: TextClassifier, layer: int, problems: Problems, keys: Tensor, config: OptimizationConfig
-) -> OptimizedInputs:
+def _start(problems: Problems, keys: Tensor, frame: int | Tensor, config: OptimizationConfig) -> Tensor | None:
+    """Where Adam starts; None for the concave-convex procedure, which has no start."""
+    if config.solver != "adam":
+        return None
+    return random_starts(keys, frame, problems.field, problems.weights[0].shape[1], config.seed)
+
+
+def _joint(problems: Problems, start: Tensor | None, config: OptimizationConfig) -> OptimizedInputs:
     """Eq. 5-7, by Adam from a random start or by the concave-convex procedure."""
-    if config.solver == "adam":
-        start = random_starts(keys, model.length, problems.field, model.word_vectors.shape[1], config.seed)
+    centre = (problems.field - 1) // 2
+    aside = (problems.begin > centre) | (problems.end <= centre)
+    if len(problems.weights) == 1 and bool(aside.any()):
+        return _aside(problems, start, config)
+    if start is not None:
         optimum, gates, _ = ops.optimize_adam(problems, start, config)
         return OptimizedInputs(optimum, _overall(problems, optimum), gates)
-    if layer != 0 or problems.activation not in ("relu", "identity") or config.l2_weight == 0:
+    if len(problems.weights) > 1 or problems.activation not in ("relu", "identity") or config.l2_weight == 0:
         raise ValueError(
-            "solver: ccp needs layer 0, activation relu or identity and an l2_weight of more than 0; got "
-            f"layer {layer}, {problems.activation} and {config.l2_weight!r}"
+            "solver: ccp needs layer 0 of a chain, activation relu or identity and an l2_weight of more than 0; got "
+            f"layer {len(problems.weights) - 1}, {problems.activation} and {config.l2_weight!r}"
         )
     optimum, gates, iterations, residual = ops.optimize_ccp(problems, config, _MOST_ITERATIONS, _TOLERANCE)
     return OptimizedInputs(optimum, _overall(problems, optimum), gates, iterations, residual)
+
+
+def _aside(problems: Problems, start: Tensor | None, config: OptimizationConfig) -> OptimizedInputs:
+    """The same for a convolution that is padded so much that some fields lie beside their middle row.
+
+    The operators take none of these. Where only some rows of a field exist, the filter's other rows play no part, so
+    each kind of field is given to them as a problem of its own with a filter of those rows alone.
+    """
+    width = problems.weights[0].shape[1]
+    inputs = problems.target.new_zeros(len(problems), problems.field, width)
+    gates = torch.zeros_like(problems.target, dtype=torch.bool)
+    rest: list[Tensor] | None = None
+    edges = torch.stack([problems.begin, problems.end], dim=1)
+    for first, last in edges.unique(dim=0).tolist():
+        members = (problems.begin == first) & (problems.end == last)
+        weight = problems.weights[0][:, :, first:last].contiguous()
+        begin, end = (torch.full_like(problems.begin[members], row) for row in (0, last - first))
+        target = problems.target[members].contiguous()
+        part = replace(problems, target=target, weights=[weight], begin=begin, end=end)
+        one = _joint(part, None if start is None else start[members, first:last].contiguous(), config)
+        inputs[members, first:last], gates[members] = one.inputs, one.gates
+        if one.iterations is not None and one.residual is not None:
+            rest = rest or [torch.zeros_like(problems.begin), torch.zeros_like(problems.target[:, 0])]
+            rest[0][members], rest[1][members] = one.iterations, one.residual
+    return OptimizedInputs(inputs, _overall(problems, inputs), gates, *(rest or ()))
 
 
 def _overall(problems: Problems, optimum: Tensor) -> Tensor:
@@ -120,7 +148,7 @@ def _per_channel(model: TextClassifier, layer: int, problems: Problems, config: 
         members = (problems.begin == first) & (problems.end == last)
         optima = _channel_optima(model, layer, problems, first, last, config).flatten(1)
         optimum[members] = (problems.target[members] @ optima).view(-1, *optimum.shape[1:])
-    _, gates, _ = ops.optimize_adam(problems, optimum, replace(config, steps=0))
+    gates = _joint(problems, optimum, replace(config, steps=0)).gates
     return OptimizedInputs(optimum, _overall(problems, optimum), gates)
 
 
@@ -134,7 +162,10 @@ def _channel_optima(
         channels, device = len(problems.weights[-1]), model.device
         begin, end = (torch.full((channels,), row, device=device) for row in (first, last))
         alone = replace(problems, target=torch.eye(channels, dtype=torch.float32, device=device), begin=begin, end=end)
-        kept[key] = _joint(model, layer, alone, torch.arange(channels, device=device), config).inputs
+        # Channel optima stand for all sentences, whatever their frames.
+        frame = int(model.frames(torch.ones(1, problems.field, dtype=torch.int64)))
+        keys = torch.arange(channels, device=device)
+        kept[key] = _joint(alone, _start(alone, keys, frame, config), config).inputs
     optima: Tensor = kept[key]
     return optima
 

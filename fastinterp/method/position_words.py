@@ -19,6 +19,7 @@ from fastinterp.kernels import ops
 from fastinterp.kernels.problems import Problems
 from fastinterp.method.background import Whitening
 from fastinterp.models.protocol import TextClassifier
+from fastinterp.text.vocabulary import PAD
 from fastinterp.validation import integer
 
 LEAST_COUNT = 3  # how often a candidate must stand in the reference corpus: rarer words have vectors of little meaning
@@ -90,6 +91,8 @@ def position_words(
     wanted = config.candidates or (CANDIDATES_FIRST_LAYER if len(problems.weights) == 1 else CANDIDATES_ABOVE)
     candidates, cosines = _candidates(model, problems, inputs, own, counts, wanted)
     occupied = (own > 0).to(candidates.device)
+    # A row of the frame without a token holds padding, whose vector need not be zero in a module of somebody else's.
+    filled = problems.exists if bool(model.word_vectors[PAD].any()) else occupied
     different, number = candidates.unique(return_inverse=True)
     mean, factor = (
         each.to(candidates.device, torch.float32).contiguous() for each in (whitening.mean, whitening.factor)
@@ -97,7 +100,7 @@ def position_words(
     chosen, reached = ops.exchange_words(
         problems,
         model.word_vectors[different],
-        number.masked_fill(~occupied[..., None], -1),
+        number.masked_fill(~filled[..., None], -1),
         mean,
         factor,
         config.rounds,

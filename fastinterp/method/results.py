@@ -32,7 +32,7 @@ class Location(_ComparedByValue):
     """One selected location of a hidden layer, and the answers to what it detects. An answer not asked for is None.
 
     Attributes:
-        index: position in the layer, 0 to L - 1.
+        index: position in the layer, from 0.
         score: its saliency (Eq. 3) for the explained class.
         token_indices: positions of the sentence's tokens that it sees.
         tokens: those tokens.
@@ -113,6 +113,9 @@ class Interpretation(_ComparedByValue):
         layer: index of the interpreted layer.
         saliency: (L,) float32, the score of every location for the explained class.
         locations: the selected locations in that order; none for a text without tokens.
+        layer_name: what the layer is called.
+        path: by what it is explained: "kernels", or "module", the module itself and autograd.
+        reason: why.
     """
 
     text: str
@@ -128,6 +131,9 @@ class Interpretation(_ComparedByValue):
     layer: int
     saliency: Tensor
     locations: tuple[Location, ...]
+    layer_name: str
+    path: str
+    reason: str
 
     @property
     def dropped_signs(self) -> dict[str, int]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from fastinterp.kernels import ops
 from fastinterp.models.protocol import TextClassifier
@@ -20,7 +21,8 @@ class Saliency:
     """The saliency of B sentences at one layer, on the model's device.
 
     Attributes:
-        scores: (B, L) float32, Score_i of every location for the predicted class.
+        scores: (B, L) float32, Score_i of every location for the predicted class; 0 behind a sentence's last location
+            where sentences have frames of their own.
         class_scores: (B, classes) float32, before softmax.
     """
 
@@ -37,9 +39,10 @@ def token_ids(model: TextClassifier, sentences: Iterable[str] | Tensor) -> Tenso
     """
     if isinstance(sentences, Tensor):
         size = len(model.words)
-        if sentences.dtype != torch.int64 or sentences.dim() != 2 or sentences.shape[1] != model.length:
+        frame = int(model.frames(sentences).max()) if sentences.dim() == 2 and len(sentences) else model.length
+        if sentences.dtype != torch.int64 or sentences.dim() != 2 or sentences.shape[1] != frame:
             raise ValueError(
-                f"sentences: expected int64 ids of shape (B, {model.length}), got {sentences.dtype} of shape "
+                f"sentences: expected int64 ids of shape (B, {frame}), got {sentences.dtype} of shape "
                 f"{tuple(sentences.shape)}"
             )
         if sentences.numel() and (sentences.min() < 0 or sentences.max() >= size):
@@ -50,7 +53,7 @@ def token_ids(model: TextClassifier, sentences: Iterable[str] | Tensor) -> Tenso
     return model.read(check_sentences(sentences)).ids
 
 
-def saliency(model: TextClassifier, sentences: Iterable[str] | Tensor, layer: int = 0) -> Saliency:
+def saliency(model: TextClassifier, sentences: Iterable[str] | Tensor, layer: int | str | nn.Module = 0) -> Saliency:
     """Returns the saliency of every location of a layer for each sentence's predicted class (Eq. 1-3).
 
     Dropout is never applied: a model in training mode gives the numbers that it gives in evaluation mode.
@@ -58,7 +61,7 @@ def saliency(model: TextClassifier, sentences: Iterable[str] | Tensor, layer: in
     Args:
         model: the classifier.
         sentences: B raw texts, or their ids (B, L) int64.
-        layer: index of the convolution, 0 for the first.
+        layer: index of the layer, 0 for the first, or its name, or the module itself.
 
     Raises:
         ValueError: no such layer, ids outside the vocabulary, or weights that cannot be explained: not float32, NaN,
@@ -66,18 +69,31 @@ def saliency(model: TextClassifier, sentences: Iterable[str] | Tensor, layer: in
         TypeError: `sentences` is a single string.
     """
     ids = token_ids(model, sentences)
+    place = model.layer_index(layer)
     model.prepared()
-    parts = [_explain(model, batch, layer, keep_activations=False)[0] for batch in ids.split(_batch_size(model, layer))]
-    return _join(parts)
+    size = batch_size(model, place, ids.shape[1])
+    return _join([_explain(model, batch, place, keep_activations=False)[0] for batch in ids.split(size)])
 
 
-def _batch_size(model: TextClassifier, layer: int) -> int:
-    """How many sentences keep word vectors and activations of a batch below 64 MiB."""
-    floats = model.length * (model.word_vectors.shape[1] + model.stack(layer).channels)
-    return max(1, (1 << 24) // floats)
+def batch_size(model: TextClassifier, layer: int, length: int) -> int:
+    """How many sentences of so many positions keep word vectors and activations of a batch below 64 MiB."""
+    own = model.module_layer(layer)
+    # A module's own pass keeps what it needs to go back; how much that is nobody knows.
+    channels = model.stack(layer).channels if own is None else 3 * model.word_vectors.shape[1]
+    return max(1, (1 << 24) // (max(1, length) * (model.word_vectors.shape[1] + channels)))
+
+
+def predicted(class_scores: Tensor, rows: list[int]) -> list[int]:
+    """Returns the predicted class of each sentence: the explained one where no other is asked for."""
+    classes: list[int] = class_scores.argmax(dim=1).tolist()
+    return classes
 
 
 def _explain(model: TextClassifier, ids: Tensor, layer: int, keep_activations: bool) -> tuple[Saliency, Tensor]:
+    own = model.module_layer(layer)
+    if own is not None:
+        found = own.explain(ids, predicted, None)
+        return Saliency((found.gradients * found.activations).sum(dim=2), found.class_scores), found.activations
     stack = model.stack(model.layers - 1)
     lengths = (ids != PAD).sum(dim=1)
     longest = int(lengths.max()) if len(ids) else 0
@@ -96,7 +112,13 @@ def _explain(model: TextClassifier, ids: Tensor, layer: int, keep_activations: b
 
 
 def _join(parts: list[Saliency]) -> Saliency:
-    return Saliency(torch.cat([part.scores for part in parts]), torch.cat([part.class_scores for part in parts]))
+    return Saliency(join_locations([part.scores for part in parts]), torch.cat([part.class_scores for part in parts]))
+
+
+def join_locations(parts: list[Tensor]) -> Tensor:
+    """Returns tensors (b, P) below each other, zeros behind those that have fewer locations."""
+    widest = max(part.shape[1] for part in parts)
+    return torch.cat([functional.pad(part, (0, widest - part.shape[1])) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -140,7 +162,7 @@ def explain_locations(
 
 def layer_activations(model: TextClassifier, ids: Tensor, layer: int) -> Iterator[tuple[Tensor, Saliency, Tensor]]:
     """Yields ids, saliency and all activations (b, L, C) of as many sentences at once as fit into little memory."""
-    for batch in ids.split(_batch_size(model, layer)):
+    for batch in ids.split(batch_size(model, layer, ids.shape[1])):
         yield batch, *_explain(model, batch, layer, keep_activations=True)
 
 
@@ -160,11 +182,14 @@ def select_locations(model: TextClassifier, ids: Tensor, scores: Tensor, layer: 
         ValueError: m is not between 1 and L.
     """
     count = integer("locations", locations, least=1, most=model.length)
-    before = model.stack(layer).before
-    lengths = (ids != PAD).sum(dim=1).to(scores.device)
-    # The last location that sees a token stands `before` positions after it.
-    visible = torch.where(lengths > 0, (lengths + before).clamp(max=ids.shape[1]), 0)
-    hidden = torch.arange(ids.shape[1], device=scores.device) >= visible[:, None]
-    order = scores.masked_fill(hidden, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :count]
-    kept = torch.arange(order.shape[1], device=scores.device) < visible[:, None]
+    visible = visible_locations(model, ids, layer, scores.shape[1]).to(scores.device)
+    order = scores.masked_fill(~visible, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :count]
+    kept = torch.arange(order.shape[1], device=scores.device) < visible.sum(dim=1)[:, None]
     return Selection(kept.nonzero()[:, 0], order[kept])
+
+
+def visible_locations(model: TextClassifier, ids: Tensor, layer: int, most: int) -> Tensor:
+    """Returns (B, most) bool, on the CPU: which locations there are in each sentence that see a token of its own."""
+    places = torch.arange(most)
+    exist = places < model.locations(layer, model.frames(ids))[:, None]
+    return exist & model.field(layer).sees(places, model.own_tokens(ids))

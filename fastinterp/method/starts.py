@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def random_starts(keys: Tensor, length: int, field: int, width: int, seed: int) -> Tensor:
+def random_starts(keys: Tensor, length: int | Tensor, field: int, width: int, seed: int) -> Tensor:
     """Returns Xavier-uniform starts (B, R, D) with fans (L, D), each drawn from (seed, key) alone.
 
     Every position of the field gets its numbers, whether it exists or not, so that a location's start is the same
@@ -16,12 +16,15 @@ def random_starts(keys: Tensor, length: int, field: int, width: int, seed: int) 
 
     Args:
         keys: (B,) int64, naming each problem.
-        length: L of the sentence frame.
+        length: L of the sentence frame, or (B,) that of each problem's.
         field: R, rows of a receptive field.
         width: D of a word vector.
         seed: the same for all.
     """
-    limit = (6 / (length + width)) ** 0.5
+    if isinstance(length, Tensor):
+        limit: float | Tensor = ((6 / (length.double() + width)) ** 0.5).to(keys.device, torch.float32)[:, None]
+    else:
+        limit = (6 / (length + width)) ** 0.5
     stream = mix(mix(torch.zeros_like(keys), torch.tensor(seed, device=keys.device)), keys)
     counter = torch.arange(1, field * width + 1, device=keys.device)
     bits = _scramble(stream[:, None] + counter * _GOLDEN)

@@ -122,7 +122,7 @@ class ModelConfig:
         """Number of convolutions."""
         return len(self.channels)
 
-    def check_layer(self, layer: int) -> int:
+    def check_layer(self, layer: object) -> int:
         """Returns `layer` if it is the index of a convolution; raises ValueError otherwise."""
         return integer("layer", layer, least=0, most=self.layers - 1)
 

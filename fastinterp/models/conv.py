@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from fastinterp.models.config import ACTIVATIONS, ModelConfig
-from fastinterp.models.protocol import ConvolutionStack, PreparedWeights, ReadSentences
+from fastinterp.models.protocol import ConvolutionStack, LayerPath, PreparedWeights, ReadSentences, ReceptiveField
+from fastinterp.models.weights import WeightState, is_finite, is_same, state_of
 from fastinterp.text.choice import make_tokenizer
 from fastinterp.text.kim import KimTokenizer
 from fastinterp.text.tokenizer import Tokenizer
@@ -34,22 +35,6 @@ def weight_shapes(config: ModelConfig, words: int) -> dict[str, tuple[int, ...]]
 
 
 _SENTENCES_AT_ONCE = 512  # bounds the memory of a forward pass
-
-# Each weight, where it is and how often it was written to.
-_WeightState = tuple[tuple[Tensor, int, int | None], ...]
-
-
-def _version(weight: Tensor) -> int | None:
-    return None if weight.is_inference() else weight._version  # inference tensors do not count
-
-
-def _is_same(before: _WeightState, now: _WeightState) -> bool:
-    if len(before) != len(now):
-        return False
-    return all(
-        mine is its and place == its_place and version == its_version is not None
-        for (mine, place, version), (its, its_place, its_version) in zip(before, now, strict=True)
-    )
 
 
 class ConvTextModel(nn.Module):
@@ -113,7 +98,7 @@ class ConvTextModel(nn.Module):
         self.activation = ACTIVATIONS[config.activation]()
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(config.channels[-1], len(config.classes), **made)
-        self._prepared: tuple[_WeightState, PreparedWeights] | None = None
+        self._prepared: tuple[WeightState, PreparedWeights] | None = None
         self._fingerprint: tuple[PreparedWeights, str] | None = None
         self.folder: Path | None = None  # where the weights were loaded from
 
@@ -200,6 +185,48 @@ class ConvTextModel(nn.Module):
         weights, biases = ([getattr(each, name).detach() for each in chosen] for name in ("weight", "bias"))
         return ConvolutionStack(tuple(weights), tuple(biases), self.config.activation)
 
+    def frames(self, ids: Tensor) -> Tensor:
+        """Returns (B,) int64: every sentence has the same frame."""
+        return torch.full((len(ids),), self.length)
+
+    def own_tokens(self, ids: Tensor) -> Tensor:
+        """Returns (B, 2) int64, the first token of each sentence and one past the last: all are its own."""
+        count = (ids != PAD).sum(dim=1)
+        return torch.stack([torch.zeros_like(count), count], dim=1)
+
+    def layer_index(self, layer: object) -> int:
+        """Returns `layer` if it is the index of a convolution; raises ValueError otherwise."""
+        return self.config.check_layer(layer)
+
+    def layer_name(self, layer: int) -> str:
+        """Returns the name of a convolution."""
+        return f"convolutions.{layer}"
+
+    def path(self, layer: int) -> LayerPath:
+        """Returns that the kernels explain every layer."""
+        return LayerPath("kernels", "a model of convolutions alone")
+
+    def field(self, layer: int) -> ReceptiveField:
+        """Returns what each location of a layer sees."""
+        before, after = self.config.receptive_field(layer)
+        return ReceptiveField(before, before + 1 + after)
+
+    def locations(self, layer: int, frames: Tensor) -> Tensor:
+        """Returns (B,) int64: a location for each position of the frame."""
+        return frames
+
+    def channels(self, layer: int) -> int:
+        """Returns C of a convolution."""
+        return self.config.channels[self.config.check_layer(layer)]
+
+    def module_layer(self, layer: int) -> None:
+        """Returns None: the operators compute everything."""
+        return
+
+    def probabilities(self, class_scores: Tensor) -> Tensor:
+        """Returns the softmax (B, classes)."""
+        return class_scores.softmax(dim=1)
+
     def class_scores(self, ids: Tensor) -> Tensor:
         """Returns class scores (B, classes), before softmax, in evaluation mode, of token ids (B, L), on the CPU."""
         was_training = self.training
@@ -221,8 +248,8 @@ class ConvTextModel(nn.Module):
         # By name: `parameters()` walks through all modules, which takes as long as a small operator.
         layers: list[Any] = [*self.convolutions, self.linear]
         weights = [self.embedding.weight, *(tensor for layer in layers for tensor in (layer.weight, layer.bias))]
-        state = tuple((weight, weight.data_ptr(), _version(weight)) for weight in weights)
-        if self._prepared is None or not _is_same(self._prepared[0], state):
+        state = state_of(weights)
+        if self._prepared is None or not is_same(self._prepared[0], state):
             self.check_weights()
             norms = torch.linalg.vector_norm(self.word_vectors, dim=1, dtype=torch.float64)
             norms[: len(SPECIAL_WORDS)] = 0
@@ -280,7 +307,7 @@ class ConvTextModel(nn.Module):
                 f"{self.config.activation}"
             )
         for name, tensor in state.items():
-            if not _is_finite(tensor):
+            if not is_finite(tensor):
                 raise ValueError(f"model: {name} holds NaN or infinite values")
         self._check_padding()
 
@@ -323,12 +350,7 @@ def _check_embedding(embedding: Tensor, size: tuple[int, int]) -> None:
         raise ValueError(f"embedding: expected shape {size}, one row per word, got {tuple(embedding.shape)}")
     if embedding.dtype != torch.float32:
         raise ValueError(f"embedding: expected dtype torch.float32, got {embedding.dtype}")
-    if not _is_finite(embedding):
+    if not is_finite(embedding):
         raise ValueError("embedding: expected finite values, got NaN or infinity")
     if embedding[PAD].any():
         raise ValueError(f"embedding: expected zeros in row {PAD}, the vector of the padding")
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # NaN or infinity among the terms makes the sum one of them; finite terms may do so too, but only by overflow.
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,19 +26,154 @@ class ReadSentences:
     ids: Tensor
 
 
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Which positions of its sentence's frame each location of a layer sees.
+
+    Location i sees `width` positions from i * stride - before on, as far as they lie inside the frame.
+
+    Attributes:
+        before: how many positions before its own a location sees.
+        width: R, how many positions in all; None where every location sees the whole frame.
+        stride: from one location to the next; 0 where every location sees the whole frame.
+    """
+
+    before: int
+    width: int | None
+    stride: int = 1
+
+    def first(self, location: Tensor) -> Tensor:
+        """Returns the first position that each location (B,) sees; it may lie before the frame."""
+        return location * self.stride - self.before
+
+    def rows(self, frames: Tensor) -> int:
+        """Returns R, for locations of sentences with these frames."""
+        return self.width if self.width is not None else int(frames.max()) if len(frames) else 1
+
+    def edges(self, location: Tensor, frame: Tensor | int, rows: int) -> tuple[Tensor, Tensor]:
+        """Returns the first row of each field that lies inside the frame, and one past the last: (B,) int64 each.
+
+        Args:
+            location: (B,) int64.
+            frame: positions of each location's sentence, or of all.
+            rows: R.
+        """
+        first = self.first(location)
+        return (-first).clamp(min=0), (frame - first).clamp(max=rows)
+
+    def ids(self, ids: Tensor, location: Tensor, sentence: Tensor, rows: int) -> Tensor:
+        """Returns the token ids (N, R) that locations see; 0 in rows that lie outside the frame or hold no token.
+
+        Args:
+            ids: (S, L) int64.
+            location: (N,) int64, position of each location.
+            sentence: (N,) int64, its row in `ids`.
+            rows: R.
+        """
+        place = self.first(location)[:, None] + torch.arange(rows, device=ids.device)
+        if not ids.shape[1]:
+            return torch.zeros_like(place)
+        found = ids[sentence[:, None], place.clamp(0, ids.shape[1] - 1)]
+        return found.masked_fill((place < 0) | (place >= ids.shape[1]), 0)
+
+    def stands_at(self, locations: Tensor, own: Tensor) -> Tensor:
+        """Returns (S, P) bool: whether the locations (P,) stand at a token own[s, 0] to own[s, 1] - 1."""
+        place = locations * self.stride if self.width is not None else locations
+        return (place >= own[:, :1]) & (place < own[:, 1:])
+
+    def sees(self, locations: Tensor, own: Tensor) -> Tensor:
+        """Returns (S, P) bool: whether the locations (P,) see one of the tokens own[s, 0] to own[s, 1] - 1."""
+        first, begin, end = self.first(locations), own[:, :1], own[:, 1:]
+        nearest = torch.maximum(first, begin)
+        return nearest < (end if self.width is None else torch.minimum(end, first + self.width))
+
+
+@dataclass(frozen=True)
+class LayerPath:
+    """By what a layer is explained.
+
+    Attributes:
+        name: "kernels", or "module" for the module's own passes and autograd.
+        reason: why, in a few words.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPass:
+    """What a module's own pass gives of a layer, for b sentences with at most P locations.
+
+    Attributes:
+        class_scores: (b, classes) float32, before softmax.
+        activations: (b, P, C) float32; 0 where a sentence has no such location.
+        gradients: (b, P, C) float32, of the explained score by them (Eq. 2).
+    """
+
+    class_scores: Tensor
+    activations: Tensor
+    gradients: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where N locations are, for a module's own pass over their receptive fields.
+
+    Attributes:
+        location: (N,) int64, position in the layer.
+        frame: (N,) int64, positions of the sentence that each is of.
+        ids: (N, R) int64 on the CPU, token ids of the fields, 0 where there is no token.
+    """
+
+    location: Tensor
+    frame: Tensor
+    ids: Tensor
+
+
+FieldFunction = Callable[[Tensor], Tensor]  # inputs (n, R, D) of fields to activations (n, C)
+
+
+class ModuleLayer(Protocol):
+    """A layer of a module that is explained by the module's own passes."""
+
+    def explain(
+        self, ids: Tensor, choose: Callable[[Tensor, list[int]], Sequence[int]], versus: int | None
+    ) -> LayerPass:
+        """Returns activations of a layer and the gradients of a class score by them.
+
+        Args:
+            ids: (b, L) int64, on the CPU; padding only behind the tokens.
+            choose: gives the explained classes for the class scores (n, classes) of the sentences in n rows of `ids`.
+            versus: the class whose score is taken away from it, if any.
+        """
+        ...
+
+    def in_fields(self, places: Places, most: int) -> Iterator[tuple[Tensor, FieldFunction]]:
+        """Yields which of N locations can be computed at once, `most` at most, (n,) int64, and the function.
+
+        The function takes inputs (n, R, D) of their fields and returns activations (n, C), to be differentiated.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)  # tensors have no single truth value to compare by
 class ConvolutionStack:
     """The 'same' convolutions that lead from the word vectors to a layer, each followed by the activation.
+
+    Where the layer's field says so, a location is computed without padding, or only every so many are the layer's.
 
     Attributes:
         weights: per layer (C_out, C_in, K).
         biases: per layer (C_out,).
         activation: "relu", "leaky_relu", "identity" or "tanh".
+        below: the indices that the lower ones have among the model's layers; by default 0, 1, 2, ...
     """
 
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
     activation: str
+    below: tuple[int, ...] | None = None
 
     @property
     def before(self) -> int:
@@ -85,7 +220,7 @@ class TextClassifier(Protocol):
 
     @property
     def length(self) -> int:
-        """L, token positions of the sentence frame."""
+        """L, token positions of the longest sentence frame."""
         ...
 
     @property
@@ -125,8 +260,55 @@ class TextClassifier(Protocol):
         """Whether the model has a vector of its own for the token."""
         ...
 
+    def frames(self, ids: Tensor) -> Tensor:
+        """Returns how many positions the frame of each sentence (B, L) has: (B,) int64, on the CPU."""
+        ...
+
+    def own_tokens(self, ids: Tensor) -> Tensor:
+        """Returns (B, 2) int64, on the CPU: each sentence's first token, and one past its last.
+
+        Special tokens around the text, such as [CLS], are not its own.
+        """
+        ...
+
+    def layer_index(self, layer: object) -> int:
+        """Returns the index of a layer given by index, or by name where layers have one; raises ValueError."""
+        ...
+
+    def layer_name(self, layer: int) -> str:
+        """Returns what the layer is called."""
+        ...
+
+    def path(self, layer: int) -> LayerPath:
+        """Returns by what a layer is explained."""
+        ...
+
+    def field(self, layer: int) -> ReceptiveField:
+        """Returns what each location of a layer sees."""
+        ...
+
+    def locations(self, layer: int, frames: Tensor) -> Tensor:
+        """Returns how many locations a layer has in sentences with these frames (B,): (B,) int64."""
+        ...
+
+    def channels(self, layer: int) -> int:
+        """Returns C of a layer."""
+        ...
+
+    def module_layer(self, layer: int) -> ModuleLayer | None:
+        """Returns the layer for the module's own passes; None where the operators compute saliency too."""
+        ...
+
     def stack(self, layer: int) -> ConvolutionStack:
-        """Returns the convolutions up to and including `layer`; raises ValueError where there is no such layer."""
+        """Returns the convolutions up to and including `layer`.
+
+        Raises:
+            ValueError: there is no such layer, or it is none of convolutions alone; `path` says so before.
+        """
+        ...
+
+    def probabilities(self, class_scores: Tensor) -> Tensor:
+        """Returns the probabilities (B, classes) that class scores stand for."""
         ...
 
     def prepared(self) -> PreparedWeights:

@@ -95,7 +95,7 @@ def test_dictionaries_are_json(model: ConvTextModel):
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"sentences": "good film"}, TypeError, "sentences: expected a list of strings"),
+        ({"sentences": b"good film"}, TypeError, "sentences: expected a list of strings"),
         ({"sentences": [b"good"]}, TypeError, "sentences: expected strings, got bytes"),
         ({"layer": 2}, ValueError, "layer: expected 0 to 1"),
         ({"locations": 10}, ValueError, "locations: expected 1 to 9, got 10"),
@@ -150,7 +150,6 @@ class Table:
 @pytest.mark.parametrize(
     ("sentences", "message"),
     [
-        ("good film", "expected a list of strings, got one str"),
         (b"good film", "expected a list of strings, got one bytes"),
         (
             Table(),

@@ -40,7 +40,7 @@ def test_selected_activations_are_those_of_the_whole_layer(model: ConvTextModel,
     expected = hidden.transpose(1, 2)[chosen.sentence, chosen.location]
     torch.testing.assert_close(activations, expected.detach(), rtol=1e-4, atol=1e-6)
     # Batches of one sentence give the same.
-    monkeypatch.setattr("fastinterp.method.saliency._batch_size", lambda model, layer: 1)
+    monkeypatch.setattr("fastinterp.method.saliency.batch_size", lambda model, layer, length: 1)
     again, chosen_again, activations_again = explain_locations(model, ids, 1, 3)
     assert torch.equal(again.scores, found.scores)
     assert torch.equal(chosen_again.sentence, chosen.sentence)

@@ -1,0 +1,159 @@
+"""What a module is like, found out by calling it on drawn texts: the lengths it takes, its layers, their axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fastinterp.messages import one_line
+from fastinterp.models.adapt.calls import Caller, LayerCall
+from fastinterp.models.adapt.find import CONVOLUTIONS, listed
+
+_LONGEST_START = 64  # the shortest text that a module takes is no longer
+_PROBED = 40  # tokens of a drawn text, more where a layer needs more
+_MORE = 16  # tokens of a longer one, by which the axis of locations is told from the others
+# What too short a text, or one of another length than a layer was made for, raises in the modules that people write.
+REFUSED = (RuntimeError, ValueError, IndexError, AssertionError)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which axes of a layer's output are which; all others are channels.
+
+    Attributes:
+        batch: of the sentences.
+        location: of the locations.
+    """
+
+    batch: int
+    location: int
+
+    def normalise(self, output: Tensor) -> Tensor:
+        """Returns the output as (B, P, C): P locations, C channels."""
+        return output.movedim((self.batch, self.location), (0, 1)).flatten(2)
+
+
+def drawn_ids(caller: Caller, count: int, length: int, seed: int = 0) -> Tensor:
+    """Returns ids (B, L) int64 of drawn texts without padding."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(caller.embedding.num_embeddings, (count, length), generator=generator)
+    padding = caller.embedding.padding_idx
+    if padding is not None and caller.embedding.num_embeddings > 1:
+        ids[ids == padding] = 1 if padding == 0 else 0
+    return ids
+
+
+def shortest_text(caller: Caller, length: int | None) -> int:
+    """Returns how many tokens a text must have for the module to take it.
+
+    Args:
+        caller: of the module.
+        length: the only one that is asked for, where one was given.
+
+    Raises:
+        ValueError: the module takes none.
+    """
+    fault: Exception | None = None
+    for tokens in range(1, _LONGEST_START + 1) if length is None else (length,):
+        try:
+            # Two texts; the first pass, whose shape says what is sentence and what token, needs another number.
+            count = 3 if tokens == 2 else 2
+            with torch.no_grad():
+                caller.run(drawn_ids(caller, count, tokens), torch.full((count,), tokens))
+        except REFUSED as error:
+            if str(error).startswith(("embedding:", "module:")):
+                raise
+            fault = error
+        else:
+            return tokens
+    lengths = f"1 to {_LONGEST_START}" if length is None else str(length)
+    raise ValueError(
+        f"module: expected one that takes ids (B, L), got a failure at texts of {lengths} tokens ({one_line(fault)}); "
+        "length= names the length that it takes, forward= says how it is called"
+    )
+
+
+def convolution_calls(caller: Caller, length: int) -> list[LayerCall]:
+    """Returns the calls of convolutions in a pass over texts of so many tokens, in their order."""
+    return recorded_calls(caller, length, CONVOLUTIONS)
+
+
+def recorded_calls(caller: Caller, length: int, kinds: Sequence[type[nn.Module]]) -> list[LayerCall]:
+    """Returns the calls of modules of these kinds in a pass, in their order."""
+    with torch.no_grad():
+        passed = caller.run(drawn_ids(caller, 2, length), torch.full((2,), length), record=kinds)
+    return [call for call, _ in passed.calls]
+
+
+def probed_length(shortest: int, length: int | None) -> int:
+    """Returns of how many tokens the drawn texts are."""
+    return length if length is not None else max(_PROBED, shortest)
+
+
+def layout_of(caller: Caller, layer: LayerCall, length: int) -> Layout:
+    """Returns the axes of a layer's output.
+
+    Args:
+        caller: of the module.
+        layer: a layer that a text of `length` tokens reaches.
+        length: tokens of a drawn text.
+
+    Raises:
+        ValueError: the layer is not reached, or its output has no locations, as behind pooling over time.
+    """
+    shapes = [_output_shape(caller, layer, count, size) for count, size in ((2, length), (3, length))]
+    batch = [axis for axis, sizes in enumerate(zip(*shapes, strict=False)) if sizes == (2, 3)]
+    try:
+        longer = _output_shape(caller, layer, 2, length + _MORE)
+    except REFUSED:  # positions that the module has no more of
+        longer = _output_shape(caller, layer, 2, length - 1)
+    location = [axis for axis, sizes in enumerate(zip(shapes[0], longer, strict=False)) if sizes[0] != sizes[1]]
+    if len(batch) != 1 or len(location) != 1 or len(longer) < 3:
+        raise ValueError(
+            f"layer: expected one whose output has channels at each location of a text, before any pooling over time, "
+            f"got {layer.name}, which gives {shapes[0]} for 2 texts of {length} tokens"
+        )
+    if not _depends(caller, layer, length):
+        raise ValueError(
+            f"layer: expected one that the embedding leads to, got {layer.name}, which no word vector moves"
+        )
+    return Layout(batch[0], location[0])
+
+
+def _depends(caller: Caller, layer: LayerCall, length: int) -> bool:
+    """Whether a layer's output is computed from the word vectors."""
+    with torch.inference_mode(False), torch.enable_grad():
+        passed = caller.run(drawn_ids(caller, 2, length), torch.full((2,), length), layer, stop=True)
+        if passed.layer is None or passed.embedded is None or not passed.layer.requires_grad:
+            return False
+        return torch.autograd.grad(passed.layer.sum(), passed.embedded, allow_unused=True)[0] is not None
+
+
+def _output_shape(caller: Caller, layer: LayerCall, count: int, length: int) -> tuple[int, ...]:
+    with torch.no_grad():
+        passed = caller.run(drawn_ids(caller, count, length), torch.full((count,), length), layer, stop=True)
+    if passed.layer is None:
+        raise ValueError(f"layer: expected one that a text of {length} tokens reaches, got {layer.name}")
+    return tuple(passed.layer.shape)
+
+
+def find_call(caller: Caller, length: int, name: str, call: int, valid: Sequence[LayerCall]) -> LayerCall:
+    """Returns the call of a module that is to be explained.
+
+    Raises:
+        ValueError: it is not called so often.
+    """
+    kind = type(caller.module.get_submodule(name))
+    for each in valid:
+        if (each.module, each.call) == (name, call):
+            return each
+    of_kind = [each for each in recorded_calls(caller, length, (kind,)) if each.module == name]
+    if len(of_kind) < call:
+        raise ValueError(
+            f"layer: expected one of {listed(each.name for each in valid)} or another module that a pass calls, got "
+            f"{LayerCall(name, call, False).name}; {name} is called {len(of_kind)} times in a pass"
+        )
+    return LayerCall(name, call, False)
