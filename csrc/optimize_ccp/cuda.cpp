@@ -22,6 +22,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> optimize_ccp(const at
                                                                         double l2_weight, double similarity_weight) {
   const CcpSettings settings{max_iterations, tolerance, l2_weight, similarity_weight};
   const ConvStack stack = check_ccp({target, weights, biases, begin, end, activation}, settings);
+  TORCH_CHECK_VALUE(stack.size() == 1 && (activation == "relu" || activation == "identity"),
+                    "weights: expected the first layer alone, with relu or identity, on a GPU");
   check_same_device(target.device(), {begin, end, weights[0], biases[0]}, "begin, end, weights, biases");
   const int64_t problems = target.size(0), channels = target.size(1), kernel = stack.layers[0].kernel;
   const int64_t width = stack.layers[0].in_channels;

@@ -129,9 +129,9 @@ def _(target, weights, biases, start, *settings):  # type: ignore[no-untyped-def
 
 @torch.library.register_fake("fastinterp::optimize_ccp")
 def _(target, weights, biases, begin, *settings):  # type: ignore[no-untyped-def]
-    _, width, kernel = weights[0].shape
+    field = 1 + sum(weight.shape[2] - 1 for weight in weights)
     return (
-        target.new_empty(len(target), kernel, width),
+        target.new_empty(len(target), field, weights[0].shape[1]),
         target.new_empty(target.shape, dtype=torch.bool),
         torch.empty_like(begin),
         target.new_empty(len(target)),

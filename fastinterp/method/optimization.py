@@ -93,15 +93,15 @@ def optimize_inputs(
 def _joint(
     model: TextClassifier, layer: int, problems: Problems, keys: Tensor, config: OptimizationConfig
 ) -> OptimizedInputs:
-    """Eq. 5-7, by Adam from a random start or by the concave-convex procedure."""
+    """Eq. 5-7, by Adam from a random start or by the concave-convex procedure, which has none."""
     if config.solver == "adam":
         start = random_starts(keys, model.length, problems.field, model.word_vectors.shape[1], config.seed)
         optimum, gates, _ = ops.optimize_adam(problems, start, config)
         return OptimizedInputs(optimum, _overall(problems, optimum), gates)
-    if layer != 0 or problems.activation not in ("relu", "identity") or config.l2_weight == 0:
+    if problems.activation == "tanh" or config.l2_weight == 0:
         raise ValueError(
-            "solver: ccp needs layer 0, activation relu or identity and an l2_weight of more than 0; got "
-            f"layer {layer}, {problems.activation} and {config.l2_weight!r}"
+            "solver: ccp needs activation relu, leaky_relu or identity and an l2_weight of more than 0; got "
+            f"{problems.activation} and {config.l2_weight!r}"
         )
     optimum, gates, iterations, residual = ops.optimize_ccp(problems, config, _MOST_ITERATIONS, _TOLERANCE)
     return OptimizedInputs(optimum, _overall(problems, optimum), gates, iterations, residual)
