@@ -27,6 +27,7 @@
 #include "../shared/stack_pass-inl.h"
 #include "box-inl.h"
 #include "cpu.h"
+#include "filter_products-inl.h"
 #include "settings.h"
 #include "tilt-inl.h"
 
@@ -58,14 +59,19 @@ class StackAscent {
         here_memory_(StackPass::scratch_floats(layers, count)),
         there_memory_(StackPass::scratch_floats(layers, count)),
         tilt_memory_(TiltedRows::scratch_floats(receptive_field(layers, count), layers[0].in_stride)),
-        jacobians_(kMostKinks * floats_),
+        jacobians_(count > 1 ? kMostKinks * floats_ : 0),
         gram_(kMostKinks * kMostKinks),
-        kink_numbers_(4 * kMostKinks) {
+        norms_(kMostKinks) {
     for (FloatBuffer* each : {&x_, &kept_, &trial_, &summit_, &pull_}) *each = FloatBuffer(floats_);
-    for (int64_t i = 0; i < kMostKinks; ++i) place_.push_back(i);
+    const int64_t places = count > 1 ? kMostKinks : layers[0].out_stride;
+    y_.resize(places);
+    z_.resize(places);
+    most_.resize(places);
   }
 
-  void run(CcpProblem& problem) {
+  // `products` are the filters' in the first layer, and empty in others.
+  void run(CcpProblem& problem, const FilterProducts& products) {
+    products_ = products;
     begin(problem);
     Height height = measure(x_, here_);
     double last_residual = 0;
@@ -82,7 +88,7 @@ class StackAscent {
       if (residual <= settings_.tolerance || problem.iterations >= settings_.max_iterations) break;
       const double slack = kRounding * height.size;
       Height reached = measure(summit_, there_);
-      for (int round = 0; round < kMostRounds && falls_short(height, reached, slack) && add_kinks(); ++round) {
+      for (int round = 0; round < kMostRounds && add_kinks(height, reached); ++round) {
         look();
         reached = measure(summit_, there_);
       }
@@ -109,8 +115,9 @@ class StackAscent {
   }
 
  private:
-  static constexpr int64_t kMostKinks = 48;
+  static constexpr int64_t kMostKinks = 96;
   static constexpr int kMostRounds = 8;
+  static constexpr double kNear = 1e-4;      // of f: gains that its rounding would hide
   static constexpr float kShortest = 1e-4f;  // of a step
   static constexpr double kRounding = 2e-7;  // of f, relative to its terms
   static constexpr float kFine = 1e-6f;      // of z at a kink, relative to what X can make of it
@@ -124,6 +131,10 @@ class StackAscent {
              tilt_memory_.data() + layers_[0].in_stride};
     last_ = first_ + tilt_.rows * tilt_.width;
     kinks_.clear();
+    // In the first layer all that pulls against X is known beforehand: with it, each step is one of the procedure for a
+    // difference of convex functions, and f cannot fall but for Sim.
+    for (int64_t k = 0; products_.gram != nullptr && k < layers_[0].out_channels; ++k)
+      if (target_[k] < 0 && here_.place(0).first < here_.place(0).end) kinks_.push_back({0, k, 1.0f});
     here_.open_all();  // X of all gates open is where the ascent starts
     here_.backward(target_, pull_.data());
     for (FloatBuffer* each : {&x_, &kept_, &trial_, &summit_}) std::fill_n(each->data(), floats_, 0.0f);
@@ -180,64 +191,99 @@ class StackAscent {
 
   // Finds the kinks' shares, and moves the pull and the summit to what they say.
   void balance_kinks() {
-    const int64_t count = static_cast<int64_t>(kinks_.size()), length = last_ - first_;
-    float *z = kink_numbers_.data(), *y = z + kMostKinks, *most = y + kMostKinks, *fine = most + kMostKinks;
+    const int64_t length = last_ - first_;
+    const FilterProducts products = products_.gram != nullptr ? products_ : measure_kinks();
+    std::fill(z_.begin(), z_.end(), 0.0);
+    places_.clear();
+    for (size_t i = 0; i < kinks_.size(); ++i) {
+      const Kink& kink = kinks_[i];
+      const int64_t place = place_of(i);
+      const float* jacobian = jacobian_of(i) + first_;
+      places_.push_back(place);
+      z_[place] = static_cast<double>(here_.place(kink.layer).z[kink.unit]) + dot(jacobian, &summit_[first_], length) -
+                  dot(jacobian, &x_[first_], length);
+      most_[place] = -here_.place(kink.layer).arriving[kink.unit] * (1 - activation_.slope);
+      y_[place] = static_cast<double>(most_[place]) * kink.share;
+    }
     const double reach =
         std::sqrt(std::max(dot(&x_[first_], &x_[first_], length), dot(&summit_[first_], &summit_[first_], length)));
-    std::memset(z, 0, sizeof(float) * 4 * kMostKinks);
+    solve_box({static_cast<int64_t>(places_.size()), places_.data(), most_.data(), products.gram, products.stride,
+               half_, products.norms, reach},
+              y_.data(), z_.data());
+    for (size_t i = 0; i < kinks_.size(); ++i) {
+      const float most = most_[place_of(i)], share = static_cast<float>(y_[place_of(i)] / most);
+      const float moved = most * (kinks_[i].share - share);
+      kinks_[i].share = share;
+      if (moved == 0) continue;
+      add_scaled(&pull_[first_], moved, jacobian_of(i) + first_, length);
+      add_scaled(&summit_[first_], half_ * moved, jacobian_of(i) + first_, length);
+    }
+  }
+
+  // In the first layer a unit's gradient is its filter, and its place its channel.
+  int64_t place_of(size_t i) const { return products_.gram != nullptr ? kinks_[i].unit : static_cast<int64_t>(i); }
+  const float* jacobian_of(size_t i) {
+    return products_.gram != nullptr ? layers_[0].rows + kinks_[i].unit * layers_[0].span()
+                                     : &jacobians_[static_cast<int64_t>(i) * floats_];
+  }
+
+  // The gradients of the kinks' pre-activations, and their products.
+  FilterProducts measure_kinks() {
+    const int64_t count = static_cast<int64_t>(kinks_.size()), length = last_ - first_;
     for (int64_t i = 0; i < count; ++i) {
-      const Kink& kink = kinks_[i];
-      const int64_t stride = layers_[kink.layer].out_stride;
+      const int64_t stride = layers_[kinks_[i].layer].out_stride;
       float* jacobian = &jacobians_[i * floats_];
-      here_.unit_gradient(kink.layer, kink.unit / stride, kink.unit % stride, jacobian);
-      z[i] = here_.place(kink.layer).z[kink.unit] + dot(jacobian + first_, &summit_[first_], length) -
-             dot(jacobian + first_, &x_[first_], length);
-      most[i] = -here_.place(kink.layer).arriving[kink.unit] * (1 - activation_.slope);
-      y[i] = most[i] * kink.share;
+      here_.unit_gradient(kinks_[i].layer, kinks_[i].unit / stride, kinks_[i].unit % stride, jacobian);
       for (int64_t j = 0; j <= i; ++j)
         gram_[i * kMostKinks + j] = gram_[j * kMostKinks + i] =
             dot(jacobian + first_, &jacobians_[j * floats_ + first_], length);
-      fine[i] = kFine * static_cast<float>(std::sqrt(gram_[i * kMostKinks + i]) * reach);
-      for (int64_t j = i + 1; j < kMostKinks; ++j) gram_[i * kMostKinks + j] = 0;
+      norms_[i] = std::sqrt(static_cast<double>(gram_[i * kMostKinks + i]));
     }
-    solve_box({count, place_.data(), most, gram_.data(), kMostKinks, half_, fine}, y, z);
-    for (int64_t i = 0; i < count; ++i) {
-      const float share = y[i] / most[i], moved = most[i] * (kinks_[i].share - share);
-      kinks_[i].share = share;
-      add_scaled(&pull_[first_], moved, &jacobians_[i * floats_ + first_], length);
-      add_scaled(&summit_[first_], half_ * moved, &jacobians_[i * floats_ + first_], length);
-    }
+    return {gram_.data(), kMostKinks, norms_.data()};
   }
 
-  // What is maximised grows by lambda1 ||summit - X||^2 at least.
-  bool falls_short(const Height& height, const Height& reached, double slack) const {
-    return !(reached.value >= height.value + 0.25 * settings_.l2_weight * distance_ - slack);
-  }
-
-  // The units between X and the summit that pull against it, those first that take most. Returns whether there are any.
-  bool add_kinks() {
+  // The units between X and the summit that pull against it and are no kinks yet, those first that take most; their
+  // losses, of f at the summit, into `lost`.
+  std::vector<std::pair<float, Kink>> passed_kinks(double& lost) const {
     std::vector<std::pair<float, Kink>> passed;
+    lost = 0;
     for (int64_t l = 0; l < count_; ++l) {
       const PassLayer &here = here_.place(l), &there = there_.place(l);
       for (int64_t p = here.first; p < here.end; ++p)
         for (int64_t c = 0; c < layers_[l].out_channels; ++c) {
           const int64_t unit = p * layers_[l].out_stride + c;
           if ((here.z[unit] > 0) == (there.z[unit] > 0) || !(here.arriving[unit] < 0)) continue;
-          const bool known = std::any_of(kinks_.begin(), kinks_.end(),
-                                         [&](const Kink& kink) { return kink.layer == l && kink.unit == unit; });
-          if (!known)
-            passed.push_back(
-                {here.arriving[unit] * std::abs(there.z[unit]), {l, unit, here.z[unit] > 0 ? 1.0f : 0.0f}});
+          if (std::any_of(kinks_.begin(), kinks_.end(),
+                          [&](const Kink& kink) { return kink.layer == l && kink.unit == unit; }))
+            continue;
+          const float loss = -here.arriving[unit] * std::abs(there.z[unit]);
+          lost += loss;
+          passed.push_back({loss, {l, unit, here.z[unit] > 0 ? 1.0f : 0.0f}});
         }
     }
-    std::sort(passed.begin(), passed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::sort(passed.begin(), passed.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    return passed;
+  }
+
+  // Makes kinks of the units passed on the way to the summit where they take much of what it promised, which is
+  // lambda1 ||summit - X||^2. Far from the summit f itself says so; near it f is hidden by rounding. Returns whether
+  // there are new ones.
+  bool add_kinks(const Height& height, const Height& reached) {
+    const double promised = settings_.l2_weight * distance_;
+    const bool near = promised < kNear * height.size;
+    if (!near && reached.value >= height.value + 0.25 * promised) return false;
+    double lost = 0;
+    const std::vector<std::pair<float, Kink>> passed = passed_kinks(lost);
+    if (near && lost < 0.1 * promised) return false;
+    const size_t before = kinks_.size();
     for (const auto& [loss, kink] : passed)
       if (static_cast<int64_t>(kinks_.size()) < kMostKinks) kinks_.push_back(kink);
-    return !passed.empty();
+    return kinks_.size() > before;
   }
 
   // Kinks at which X does not rest have the gate of their sign again.
   void forget_settled_kinks() {
+    if (products_.gram != nullptr) return;
     std::erase_if(kinks_, [](const Kink& kink) { return kink.share == 0 || kink.share == 1; });
   }
 
@@ -254,7 +300,10 @@ class StackAscent {
   Activation activation_;
   float half_;  // 1 / (2 lambda1)
   int64_t floats_;
-  FloatBuffer here_memory_, there_memory_, tilt_memory_, jacobians_, gram_, kink_numbers_;
+  FloatBuffer here_memory_, there_memory_, tilt_memory_;
+  FloatBuffer jacobians_;  // (kMostKinks, R * in_stride)
+  FloatBuffer gram_;       // (kMostKinks, kMostKinks)
+  std::vector<double> norms_;
   FloatBuffer x_, kept_, trial_, summit_, pull_;  // (R, in_stride) each
   StackPass here_, there_;                        // at X, and at what was tried last
   TiltedRows tilt_;
@@ -262,7 +311,10 @@ class StackAscent {
   int64_t first_, last_;  // floats of the rows that exist
   double distance_;       // ||summit - X||^2
   std::vector<Kink> kinks_;
-  std::vector<int64_t> place_;
+  FilterProducts products_;
+  std::vector<int64_t> places_;
+  std::vector<double> y_, z_;
+  std::vector<float> most_;
 };
 
 }  // namespace fastinterp::FASTINTERP_ISA

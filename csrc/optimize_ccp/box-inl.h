@@ -19,33 +19,35 @@
 FASTINTERP_BEFORE_NAMESPACE();
 namespace fastinterp::FASTINTERP_ISA {
 
-// Units whose share y is to be found, by their place in z, and what z they move.
+// Units whose y is to be found; what stands for each of them is at its place in the arrays.
 struct Box {
   int64_t count;
-  const int64_t* unit;  // (count)
-  const float* most;    // by place
-  const float* gram;    // (places, stride): dz_i/dX . dz_j/dX
+  const int64_t* place;  // (count)
+  const float* most;     // by place
+  const float* gram;     // (places, stride): dz_i/dX . dz_j/dX
   int64_t stride;
-  float half;         // 1 / (2 lambda1)
-  const float* fine;  // by place: how near to 0 z counts as a kink
+  double half;          // 1 / (2 lambda1)
+  const double* norms;  // by place: ||dz_i/dX||
+  double reach;         // how large X is
 };
 
-// Exact in one coordinate after the other, each with all of z following; both arrays by place.
-static void solve_box(const Box& box, float* y, float* z) {
-  constexpr int kMostSweeps = 1000;
+// Exact in one coordinate after the other, z of all places following. y and z by place.
+static void solve_box(const Box& box, double* y, double* z) {
+  constexpr int kMostSweeps = 2000;
+  constexpr double kFine = 1e-8;  // of what X can make of z
   for (int sweep = 0; sweep < kMostSweeps; ++sweep) {
     bool moved = false;
     for (int64_t i = 0; i < box.count; ++i) {
-      const int64_t u = box.unit[i];
+      const int64_t u = box.place[i];
       const float* products = box.gram + u * box.stride;
-      const float curvature = box.half * products[u];
+      const double curvature = box.half * products[u], most = box.most[u];
       // A unit that X cannot move says itself which end of the box it is at.
-      const float wanted = curvature > 0 ? y[u] + z[u] / curvature : z[u] > 0 ? box.most[u] : 0.0f;
-      const float step = std::clamp(wanted, 0.0f, box.most[u]) - y[u];
+      const double wanted = curvature > 0 ? y[u] + z[u] / curvature : z[u] > 0 ? most : 0.0;
+      const double step = std::clamp(wanted, 0.0, most) - y[u];
       if (step == 0) continue;
       y[u] += step;
-      add_scaled(z, -box.half * step, products, box.stride);
-      moved |= std::abs(step) * curvature > box.fine[u];
+      for (int64_t j = 0; j < box.stride; ++j) z[j] -= box.half * step * products[j];
+      moved |= std::abs(step) * curvature > kFine * box.norms[u] * box.reach;
     }
     if (!moved) break;
   }

@@ -15,29 +15,15 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../shared/gemm-inl.h"
 #include "../shared/isa_region.h"
 #include "../shared/packed_layer.h"
 #include "../shared/simd-inl.h"
 #include "cpu.h"
+#include "filter_products-inl.h"
 #include "settings.h"
 
 FASTINTERP_BEFORE_NAMESPACE();
 namespace fastinterp::FASTINTERP_ISA {
-
-// Of the filters over the rows [begin, end) that exist.
-struct FilterProducts {
-  const float* gram;    // (out_channels, out_stride): w_k . w_l; unused without gates
-  const double* norms;  // (out_channels): ||w_k||
-};
-
-// (C, C) products of the filters over rows [begin, end): what moves z when a gate flips and X follows its optimum.
-static void filter_products(const PackedLayer& layer, int64_t begin, int64_t end, float* packed, float* gram) {
-  const int64_t depth = (end - begin) * layer.in_stride;
-  const float* rows = layer.rows + begin * layer.in_stride;
-  pack_matrix(depth, layer.out_channels, rows, 1, layer.span(), packed);
-  multiply(layer.out_channels, layer.out_channels, depth, rows, layer.span(), packed, nullptr, gram, layer.out_stride);
-}
 
 static inline int64_t ccp_scratch_floats(const PackedLayer& layer) {
   return 2 * layer.span() + layer.in_stride + 2 * layer.out_stride + round_up(layer.kernel, kLanes);

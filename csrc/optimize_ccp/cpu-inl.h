@@ -10,15 +10,11 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <map>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "../shared/float_buffer.h"
-#include "../shared/gemm-inl.h"
 #include "../shared/isa_region.h"
 #include "../shared/packed_layer.h"
 #include "../shared/packed_stack-inl.h"
@@ -26,35 +22,11 @@
 #include "ascent-inl.h"
 #include "convex-inl.h"
 #include "cpu.h"
+#include "filter_products-inl.h"
 #include "settings.h"
 
 FASTINTERP_BEFORE_NAMESPACE();
 namespace fastinterp::FASTINTERP_ISA {
-
-// What problems with the same existing rows share.
-struct Edge {
-  std::vector<double> norms;
-  FloatBuffer gram;
-};
-
-static std::map<std::pair<int64_t, int64_t>, Edge> measure_edges(const PackedLayer& layer, bool gated,
-                                                                 const CcpBatch& batch) {
-  const int64_t channels = layer.out_channels;
-  std::map<std::pair<int64_t, int64_t>, Edge> edges;
-  for (int64_t b = 0; b < batch.count; ++b) edges[{batch.begin[b], batch.end[b]}];
-  for (auto& [rows, edge] : edges) {
-    for (int64_t k = 0; k < channels; ++k) {
-      double squared = 0;
-      for (int64_t row = rows.first; row < rows.second; ++row) squared += layer.squared_norms[k * layer.kernel + row];
-      edge.norms.push_back(std::sqrt(squared));
-    }
-    if (!gated) continue;
-    edge.gram = FloatBuffer(channels * layer.out_stride);
-    FloatBuffer columns(packed_size((rows.second - rows.first) * layer.in_stride, channels));
-    filter_products(layer, rows.first, rows.second, columns.data(), edge.gram.data());
-  }
-  return edges;
-}
 
 static void optimize_problems(const ConvStack& stack, const CcpSettings& settings, const CcpBatch& batch) {
   const int64_t count = stack.size(), channels = stack.layers.back().out_channels;
@@ -68,30 +40,30 @@ static void optimize_problems(const ConvStack& stack, const CcpSettings& setting
   }
   // Each kind has weights packed for itself, whatever else is in the batch.
   PackedStack rows, passes;
-  std::map<std::pair<int64_t, int64_t>, Edge> edges;
-  if (std::find(convex.begin(), convex.end(), true) != convex.end()) {
-    rows.add(stack.layers[0], {true, false, false});
-    edges = measure_edges(rows.layers()[0], slope != 1, batch);
+  EdgeProducts row_products, pass_products;
+  for (int64_t b = 0; b < batch.count; ++b) {
+    PackedStack& packed = convex[b] ? rows : passes;
+    if (packed.empty())
+      for (const ConvWeights& layer : stack.layers) packed.add(layer, {true, !convex[b], !convex[b]});
+    if (count == 1)
+      (convex[b] ? row_products : pass_products).add(packed.layers()[0], batch.begin[b], batch.end[b], slope != 1);
   }
-  if (std::find(convex.begin(), convex.end(), false) != convex.end())
-    for (const ConvWeights& layer : stack.layers) passes.add(layer, {true, true, true});
   const int64_t field_rows = stack.receptive_field(), width = stack.layers[0].in_channels;
 
   at::parallel_for(0, batch.count, 1, [&](int64_t first, int64_t last) {
     FloatBuffer x(field_rows * round_up(width, kPanel)), scratch;
     std::vector<int64_t> open(channels);
     std::optional<StackAscent> ascent;
-    if (!edges.empty()) scratch = FloatBuffer(ccp_scratch_floats(rows.layers()[0]));
+    if (!rows.empty()) scratch = FloatBuffer(ccp_scratch_floats(rows.layers()[0]));
     for (int64_t b = first; b < last; ++b) {
       CcpProblem problem{
           batch.target + b * channels, batch.begin[b], batch.end[b], x.data(), batch.gates + b * channels, 0, 0};
       if (convex[b]) {
-        Edge& edge = edges.at({problem.begin, problem.end});
-        optimize_convex(rows.layers()[0], {edge.gram.data(), edge.norms.data()}, settings, slope != 1, problem,
+        optimize_convex(rows.layers()[0], row_products.at(problem.begin, problem.end), settings, slope != 1, problem,
                         scratch.data(), open.data());
       } else {
         if (!ascent) ascent.emplace(passes.layers(), count, settings, stack.activation);
-        ascent->run(problem);
+        ascent->run(problem, count == 1 ? pass_products.at(problem.begin, problem.end) : FilterProducts{});
       }
       const int64_t stride = (convex[b] ? rows : passes).layers()[0].in_stride;
       batch.iterations[b] = problem.iterations;

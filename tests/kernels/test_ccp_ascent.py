@@ -41,7 +41,7 @@ def test_more_iterations_never_lower_the_objective(processor: str, drawn: Drawn,
 
 @given(ascent_problems())
 def test_no_direction_leads_up_from_what_is_called_stationary(processor: str, drawn: Drawn):
-    optimum, gates, iterations, residual = climbed(processor, drawn)
+    optimum, _, iterations, residual = climbed(processor, drawn)
     problems, config = drawn[0].double(), drawn[1]
     assert (optimum[~problems.exists] == 0).all()
     assert (iterations >= 1).all()
