@@ -3,7 +3,9 @@
 // products, with the concave rest of a first layer solved by cuda.cu.
 #include "cuda.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/maximum.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>

@@ -148,7 +148,7 @@ def _balance(z: Tensor, shares: Tensor, most: Tensor, products: Tensor) -> Tenso
     """Returns y in [0, most] with y = 0 where z < 0 and y = most where z > 0, z being `z - products (y - shares)`."""
     y = shares.clone()
     z = z.clone()
-    for _ in range(10_000):
+    for _ in range(2000):
         largest = 0.0
         for u in range(len(y)):
             if products[u, u] > 0:
@@ -159,7 +159,7 @@ def _balance(z: Tensor, shares: Tensor, most: Tensor, products: Tensor) -> Tenso
             y[u] += step
             z -= products[:, u] * step
             largest = max(largest, float(step.abs() / most[u]))
-        if largest < 1e-12:
+        if largest < 1e-9:
             break
     return y
 
