@@ -15,13 +15,15 @@ LONG_RATE, LONG_STEPS = 0.0366, 3000  # the Adam run whose objective the procedu
 GOAL = 50.0  # on MR, against 1,000 Adam steps of our own kernel
 
 
-def run(name: str, count: int | None, repeats: int, steps: int, long_steps: int, trained: bool = True) -> list[Row]:
+def run(
+    name: str, count: int | None, repeats: int, steps: int, long_steps: int, trained: bool = True, layer: int = 0
+) -> list[Row]:
     model = workloads.model(name, trained)
-    problems = workloads.located(model, name, count, layer=0)
+    problems = workloads.located(model, name, count, layer)
     settings = OptimizationConfig.preset(name)
 
     def solve(config: OptimizationConfig) -> OptimizedInputs:
-        return optimize_inputs(model, problems.target, 0, problems.begin, problems.end, config=config)
+        return optimize_inputs(model, problems.target, layer, problems.begin, problems.end, config=config)
 
     def optimize(config: OptimizationConfig) -> torch.Tensor:
         return solve(config).inputs
@@ -32,9 +34,11 @@ def run(name: str, count: int | None, repeats: int, steps: int, long_steps: int,
     ccp = dataclasses.replace(settings, solver="ccp")
     adam = dataclasses.replace(settings, steps=steps)
     peer = Peer(
-        f"Adam, {steps:,} steps (ours)", lambda: optimize(adam), goal=GOAL if name == "mr" and trained else None
+        f"Adam, {steps:,} steps (ours)",
+        lambda: optimize(adam),
+        goal=GOAL if name == "mr" and trained and layer == 0 else None,
     )
-    rows = compare(f"CCP {name} layer 1, {len(problems)} problems", lambda: optimize(ccp), [peer], repeats)
+    rows = compare(f"CCP {name} layer {layer + 1}, {len(problems)} problems", lambda: optimize(ccp), [peer], repeats)
     found = solve(ccp)
     reached = objective(found.inputs)
     long = objective(optimize(dataclasses.replace(settings, learning_rate=LONG_RATE, steps=long_steps)))
@@ -48,5 +52,8 @@ def run(name: str, count: int | None, repeats: int, steps: int, long_steps: int,
 
 def main(quick: bool = False, repeats: int = 3) -> list[Row]:
     if quick:
-        return run("mr", 150, 1, 100, 100, trained=False)
-    return run("mr", None, repeats, 1000, LONG_STEPS) + run("ag_news", 1500, repeats, 1000, LONG_STEPS)
+        return run("mr", 150, 1, 100, 100, trained=False) + run("mr", 30, 1, 100, 100, trained=False, layer=2)
+    rows = run("mr", None, repeats, 1000, LONG_STEPS) + run("ag_news", 1500, repeats, 1000, LONG_STEPS)
+    for layer in (1, 2):
+        rows += run("mr", 300, repeats, 1000, LONG_STEPS, layer=layer)
+    return rows

@@ -185,6 +185,21 @@ def contrast_problems(draw: st.DrawFn) -> ContrastProblem:
     return contrast_problem(problems, generator, draw(st.integers(0, 3)), draw(st.sampled_from([0.03, 1.0])))
 
 
+@st.composite
+def ascent_problems(draw: st.DrawFn, most_layers: int = 3) -> tuple[Problems, OptimizationConfig]:
+    """Draws problems of any layer, with targets of one sign or of both, with lambda1 and lambda2."""
+    problems = draw(optimization_problems(most_layers)).problems
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    target = torch.randn(problems.target.shape, generator=generator)
+    if draw(st.booleans()):
+        target = target.abs()
+    activation = draw(st.sampled_from(["relu", "relu", "leaky_relu", "identity"]))
+    config = OptimizationConfig(
+        l2_weight=draw(st.sampled_from([0.004, 0.3])), similarity_weight=draw(st.sampled_from([0.0, 0.02, 1.0]))
+    )
+    return replace(problems, target=target, activation=activation), config
+
+
 def paper_problems(count: int, channels: int, steps: int) -> OptimizationProblem:
     """First-layer problems of Table 2's size, starts as the paper draws them, some clipped at the edges."""
     generator = torch.Generator().manual_seed(7)

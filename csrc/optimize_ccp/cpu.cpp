@@ -24,12 +24,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> optimize_ccp(const at
   const CcpSettings settings{max_iterations, tolerance, l2_weight, similarity_weight};
   const Problems problems{target, weights, biases, begin, end, activation};
   const ConvStack stack = check_ccp(problems, settings);
-  const bool gated = activation == "relu";
   check_problem_rows(stack, problems);
-  TORCH_CHECK_VALUE(!gated || !target.lt(0).any().item<bool>(), "target: expected no negative activation with relu");
 
-  const int64_t count = target.size(0), kernel = stack.layers[0].kernel, width = stack.layers[0].in_channels;
-  at::Tensor optimum = at::zeros({count, kernel, width}, target.options());
+  const int64_t count = target.size(0), width = stack.layers[0].in_channels;
+  at::Tensor optimum = at::zeros({count, stack.receptive_field(), width}, target.options());
   at::Tensor gates = at::zeros_like(target, target.options().dtype(at::kBool));
   at::Tensor iterations = at::zeros({count}, begin.options());
   at::Tensor residual = at::zeros({count}, target.options());
@@ -41,7 +39,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> optimize_ccp(const at
                        gates.data_ptr<bool>(),
                        iterations.data_ptr<int64_t>(),
                        residual.data_ptr<float>()};
-  FASTINTERP_DISPATCH(optimize_problems)(stack, settings, gated, batch);
+  FASTINTERP_DISPATCH(optimize_problems)(stack, settings, batch);
   return {optimum, gates, iterations, residual};
 }
 

@@ -5,13 +5,13 @@
 
 namespace fastinterp {
 
-// All problems of a call, B of them, of a layer of kernel K, width D and C channels.
+// All problems of a call, B of them, of a receptive field of R rows, width D, and a last layer of C channels.
 struct CcpBatch {
   int64_t count;         // B
   const float* target;   // (B, C)
   const int64_t* begin;  // (B)
   const int64_t* end;    // (B)
-  float* optimum;        // (B, K, D), zeroed
+  float* optimum;        // (B, R, D), zeroed
   bool* gates;           // (B, C)
   int64_t* iterations;   // (B)
   float* residual;       // (B)
@@ -19,15 +19,13 @@ struct CcpBatch {
 
 // One problem: the input rows [begin, end) of the receptive field that lie inside the sentence frame.
 struct CcpProblem {
-  const float* target;  // (out_channels): the activations `a`, none negative where the activation is ReLU
-  const float* gram;    // (out_channels, out_stride): w_k . w_l over rows [begin, end); unused without gates
-  const double* norms;  // (out_channels): ||w_k|| over rows [begin, end)
+  const float* target;  // (C): the activations `a`, or any other target
   int64_t begin;
   int64_t end;
-  float* x;  // (kernel, in_stride), zeroed: optimum out
+  float* x;  // (R, in_stride), zeroed: optimum out
   bool* gates;
   int64_t iterations;  // out: how often the gates were taken anew
-  float residual;      // out: ||gradient|| / ||W^T (a * gate)||
+  float residual;      // out: ||gradient|| relative to that of a . a'(X); at kinks, the nearest summit's distance
 };
 
 }  // namespace fastinterp

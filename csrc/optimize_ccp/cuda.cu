@@ -291,7 +291,56 @@ struct CcpKernel {
   }
 };
 
+// Coordinate by coordinate, z following: threads own channels of z, and every thread knows the step.
+struct BoxKernel {
+  using Arguments = Boxes;
+  static constexpr int kMostThreads = 128, kBlocksPerProcessor = 8;
+
+  static FASTINTERP_DEVICE void run(const Block& block, const Arguments& boxes) {
+    constexpr int kMostBoxSweeps = 2000;
+    constexpr double kFine = 1e-8;  // of what X can make of z
+    const int channels = boxes.channels;
+    const int64_t problem = block.x();
+    const float* most = boxes.most + problem * channels;
+    const float* gram = boxes.gram + boxes.edge[problem] * channels * channels;
+    const double* norms = boxes.norms + boxes.edge[problem] * channels;
+    const double reach = boxes.reach[problem];
+    double* y = reinterpret_cast<double*>(block.memory());
+    double* z = y + channels;
+    for (int k = block.thread(); k < channels; k += block.threads()) {
+      y[k] = boxes.y[problem * channels + k];
+      z[k] = boxes.z[problem * channels + k];
+    }
+    block.sync();
+    bool moved = true;
+    for (int sweep = 0; sweep < kMostBoxSweeps && moved; ++sweep) {
+      moved = false;
+      for (int u = 0; u < channels; ++u) {
+        const double limit = most[u];
+        if (limit == 0) continue;
+        const float* products = gram + static_cast<int64_t>(u) * channels;
+        const double curvature = boxes.half * products[u];
+        // A unit that X cannot move says itself which end of the box it is at.
+        const double wanted = curvature > 0 ? y[u] + z[u] / curvature : z[u] > 0 ? limit : 0.0;
+        const double step = fmin(fmax(wanted, 0.0), limit) - y[u];
+        if (step == 0) continue;
+        moved |= fabs(step) * curvature > kFine * norms[u] * reach;
+        block.sync();  // everyone has read y and z
+        if (block.thread() == 0) y[u] += step;
+        for (int k = block.thread(); k < channels; k += block.threads()) z[k] -= boxes.half * step * products[k];
+        block.sync();
+      }
+    }
+    for (int k = block.thread(); k < channels; k += block.threads()) boxes.y[problem * channels + k] = y[k];
+  }
+};
+
 }  // namespace
+
+void solve_boxes(const Boxes& boxes, int64_t count, void* stream) {
+  launch<BoxKernel>(count, 1, BoxKernel::kMostThreads, 2 * boxes.channels * static_cast<int64_t>(sizeof(double)),
+                    stream, boxes);
+}
 
 int64_t ccp_bytes(int64_t channels, int64_t kernel, int64_t width) {
   const int64_t words =

@@ -33,4 +33,19 @@ int64_t ccp_bytes(int64_t channels, int64_t kernel, int64_t width);
 
 void optimize_problems(const CcpProblems& problems, int64_t count, void* stream);
 
+// The concave rest of B linearised problems of the first layer, those of box-inl.h; edges as above.
+struct Boxes {
+  const float* most;    // (B, C): 0 where a channel does not pull against X
+  const float* gram;    // (edges, C, C)
+  const double* norms;  // (edges, C)
+  const int64_t* edge;  // (B)
+  const float* reach;   // (B): how large X is
+  double half;          // 1 / (2 lambda1)
+  int channels;
+  double* y;  // (B, C)
+  double* z;  // (B, C)
+};
+
+void solve_boxes(const Boxes& boxes, int64_t count, void* stream);
+
 }  // namespace fastinterp::cuda

@@ -72,6 +72,7 @@ class PackedStack {
     layers_.push_back(layer);
   }
 
+  bool empty() const { return layers_.empty(); }
   const PackedLayer* layers() const { return layers_.data(); }
 
  private:

@@ -35,7 +35,7 @@ interpretation_options = _all_of(
     _optimization_option("l2_weight", "lambda1; the paper has .002 for AG."),
     _optimization_option("similarity_weight", "lambda2; .01 for AG."),
     _optimization_option("seed", "Of the random starts."),
-    _optimization_option("solver", "ccp: to the very optimum, first layer only.", type=click.Choice(["adam", "ccp"])),
+    _optimization_option("solver", "ccp: all the way up, in a few steps.", type=click.Choice(["adam", "ccp"])),
     _optimization_option("objective", "Eq. 5-7, or Eq. 4.", type=click.Choice(["joint", "per-channel"])),
 )
 device_option = click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")

@@ -7,7 +7,8 @@ raises ValueError; results do not depend on how a batch is cut or on the number 
 
 On a GPU nothing waits for the device: rows, lengths and k that are out of range, which the CPU refuses, are clamped
 there, and k is 64 at most. Optimisation of layers above the first uses torch's matrix products there, which may add up
-differently for another batch, and in TF32 where the user has allowed that.
+differently for another batch, and in TF32 where the user has allowed that; `optimize_ccp` waits there, once a step of
+its ascent, to learn whether a problem still climbs.
 """
 
 from __future__ import annotations
@@ -82,10 +83,12 @@ def optimize_adam(problems: Problems, start: Tensor, config: OptimizationConfig)
 def optimize_ccp(
     problems: Problems, config: OptimizationConfig, max_iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns (optimised inputs (B, K, D), gates (B, C), iterations (B,), residuals (B,)).
+    """Returns (optimised inputs (B, R, D), gates (B, C), iterations (B,), residuals (B,)).
 
-    See `reference.optimize_ccp`. `iterations` counts how often the gates were taken anew, `max_iterations` and one
-    more at most; the residual is the norm of the objective's gradient relative to that of W^T (a * gate).
+    See `reference.optimize_ccp` for a first layer with identity, or with relu and no negative target, and
+    `reference_ascent.optimize_ascent` for everything else. `iterations` counts how often the gates were taken anew,
+    `max_iterations` and one more at most; the residual is the norm of the objective's gradient relative to that of
+    a . a'(X), at kinks that of the way to the summit.
     """
     optimum, gates, iterations, residual = _operators.optimize_ccp(
         problems.target,
@@ -189,9 +192,9 @@ def _(target, weights, biases, start, *settings):  # type: ignore[no-untyped-def
 
 @torch.library.register_fake("fastinterp::optimize_ccp")
 def _(target, weights, biases, begin, *settings):  # type: ignore[no-untyped-def]
-    _, width, kernel = weights[0].shape
+    field = 1 + sum(weight.shape[2] - 1 for weight in weights)
     return (
-        target.new_empty(len(target), kernel, width),
+        target.new_empty(len(target), field, weights[0].shape[1]),
         target.new_empty(target.shape, dtype=torch.bool),
         torch.empty_like(begin),
         target.new_empty(len(target)),

@@ -93,7 +93,7 @@ class OptimizationConfig:
         epsilon: Adam's denominator floor.
         seed: of the random starts.
         solver: "adam", the paper's; or "ccp", the concave-convex procedure, which goes all the way to a stationary
-            point (first layer with ReLU or identity, lambda1 > 0; no start, steps or learning rate).
+            point (any activation but tanh, lambda1 > 0; no start, steps or learning rate).
         objective: "joint" (Eq. 5-7), or "per-channel" (Eq. 4): every channel is maximised alone and the optima are
             summed with the activations as weights.
 

@@ -101,10 +101,10 @@ def _joint(problems: Problems, start: Tensor | None, config: OptimizationConfig)
     if start is not None:
         optimum, gates, _ = ops.optimize_adam(problems, start, config)
         return OptimizedInputs(optimum, _overall(problems, optimum), gates)
-    if len(problems.weights) > 1 or problems.activation not in ("relu", "identity") or config.l2_weight == 0:
+    if problems.activation == "tanh" or config.l2_weight == 0:
         raise ValueError(
-            "solver: ccp needs layer 0 of a chain, activation relu or identity and an l2_weight of more than 0; got "
-            f"layer {len(problems.weights) - 1}, {problems.activation} and {config.l2_weight!r}"
+            "solver: ccp needs activation relu, leaky_relu or identity and an l2_weight of more than 0; got "
+            f"{problems.activation} and {config.l2_weight!r}"
         )
     optimum, gates, iterations, residual = ops.optimize_ccp(problems, config, _MOST_ITERATIONS, _TOLERANCE)
     return OptimizedInputs(optimum, _overall(problems, optimum), gates, iterations, residual)
@@ -170,5 +170,5 @@ def _channel_optima(
     return optima
 
 
-_MOST_ITERATIONS = 1000  # of CCP; gates are finite in number and it stops by itself after about five
+_MOST_ITERATIONS = 1000  # of CCP, which stops by itself after about five
 _TOLERANCE = 1e-5  # of CCP's residual, a hundred times float32's rounding

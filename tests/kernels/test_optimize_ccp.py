@@ -137,7 +137,7 @@ def test_optimize_ccp_passes_opcheck(processor: str):
         ({"target": torch.zeros(3, 9, dtype=torch.float64)}, "target: expected float32"),
         ({"target": torch.zeros(3, 8)}, "target: expected 9 channels, got 8"),
         ({"weights": [torch.zeros(9, 300, 5)] * 2, "biases": [torch.zeros(9)] * 2}, "layer 1 takes 300 channels"),
-        ({"activation": "tanh"}, "activation: expected relu or identity, got tanh"),
+        ({"activation": "tanh"}, "activation: expected relu, leaky_relu or identity, got tanh"),
         ({"max_iterations": 0}, "max_iterations: expected at least 1, got 0"),
         ({"l2_weight": 0.0}, "l2_weight: expected more than 0, got 0"),
     ],
