@@ -2,7 +2,7 @@
 
 python examples/chinese_by_words.py [FOLDER]
 
-Without a segmenter, the tokenizer "unicode" reads Chinese by single characters; it needs nothing else.
+Without a segmenter, the tokeniser "unicode" reads Chinese by single characters; it needs nothing else.
 """
 
 import importlib.util

@@ -22,4 +22,4 @@ class TrainingError(FastinterpError):
 
 
 class LostTextWarning(UserWarning):
-    """A tokenizer read so little of a text that what is said of it is doubtful."""
+    """A tokeniser read so little of a text that what is said of it is doubtful."""

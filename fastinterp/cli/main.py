@@ -87,7 +87,7 @@ def one_line_errors() -> Iterator[None]:
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Shows what a tokenizer lost as one line on standard error, without the line of our code that says so."""
+    """Shows what a tokeniser lost as one line on standard error, without the line of our code that says so."""
     from fastinterp.errors import LostTextWarning
 
     with warnings.catch_warnings():

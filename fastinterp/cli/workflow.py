@@ -181,5 +181,5 @@ def _check_tokens(tokens: list[list[str]], corpus: Corpus, progress: ProgressRep
         return
     said = f"{len(empty):,} of {len(tokens):,} texts to train have no token, such as {empty[0][:40]!r}"
     if len(empty) > len(tokens) / 2:
-        raise DataError(f"data: {said}; the tokenizer kim reads ASCII alone, unicode every script")
+        raise DataError(f"data: {said}; the tokeniser kim reads ASCII alone, unicode every script")
     progress.screen.say(said)

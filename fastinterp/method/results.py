@@ -37,7 +37,7 @@ class Location(_ComparedByValue):
         token_indices: positions of the sentence's tokens that it sees.
         tokens: those tokens.
         spans: for each of them the (begin, end) of what it was read from, in characters of the raw text; empty for a
-            model whose tokenizer does not say it.
+            model whose tokeniser does not say it.
         token_scores: what each of them adds to the score; together with `rest_score` they are the score.
         rest_score: what the biases add.
         optimized: (D,) float32, the mean of the field optimised by Eq. 5-7 (Eq. 8).

@@ -37,12 +37,12 @@ class ModelConfig:
         activation: "relu", "leaky_relu" (slope 0.01), "identity" or "tanh".
         dropout: probability that a feature is dropped before the linear layer, in training. Table 2 gives none; a
             high one spreads the evidence so that fewer optimised inputs get their class back (matching rate).
-        tokenizer: what cuts the texts; as `make_tokenizer`, which makes a tokenizer of it. The paper's by default; for
+        tokenizer: what cuts the texts; as `make_tokenizer`, which makes a tokeniser of it. The paper's by default; for
             texts of your own "unicode" loses less.
 
     Raises:
         ValueError: a field has the wrong type or range; the message names it.
-        TypeError: a tokenizer of another kind.
+        TypeError: a tokeniser of another kind.
     """
 
     classes: tuple[str, ...]
@@ -86,7 +86,7 @@ class ModelConfig:
     def from_fields(cls, fields: Mapping[str, object]) -> ModelConfig:
         """Returns the configuration of a JSON object with the attributes' names; lists stand for tuples.
 
-        Where it names no tokenizer it is of before there was a choice, and means the paper's.
+        Where it names no tokeniser it is of before there was a choice, and means the paper's.
 
         Raises:
             ValueError: a field is unknown, missing or wrong; the message names it.

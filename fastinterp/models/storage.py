@@ -139,7 +139,7 @@ def load_model(
 
 
 def _with_function(entry: Entry, function: CutFunction | None, folder: Path) -> Entry:
-    """Returns the entry with the function that its tokenizer lacks."""
+    """Returns the entry with the function that its tokeniser lacks."""
     saved = entry.config.tokenizer
     if not isinstance(saved, CustomTokenizer):
         if function is not None:

@@ -16,15 +16,15 @@ TokenizerChoice = Tokenizer | str | Mapping[str, object] | CutFunction
 
 
 def make_tokenizer(choice: TokenizerChoice) -> Tokenizer:
-    """Returns the tokenizer that was asked for.
+    """Returns the tokeniser that was asked for.
 
     Args:
         choice: "kim" (the paper's: ASCII alone), "unicode" (every script), the name of a pre-tokenizer of the library
             `tokenizers` that needs no settings, such as "Whitespace", or its JSON, such as `{"type": "Punctuation",
-            "behavior": "Isolated"}`; a function of yours that cuts a text; or a tokenizer, which is returned.
+            "behavior": "Isolated"}`; a function of yours that cuts a text; or a tokeniser, which is returned.
 
     Raises:
-        ValueError: there is no such tokenizer, or the function has no name.
+        ValueError: there is no such tokeniser, or the function has no name.
         TypeError: something else.
     """
     if isinstance(choice, (KimTokenizer, UnicodeTokenizer, CustomTokenizer)):
@@ -39,10 +39,10 @@ def make_tokenizer(choice: TokenizerChoice) -> Tokenizer:
 
 
 def tokenizer_from_fields(fields: object) -> Tokenizer:
-    """Returns the tokenizer that `to_fields` describes; a function has to be given to it later.
+    """Returns the tokeniser that `to_fields` describes; a function has to be given to it later.
 
     Raises:
-        ValueError: no such tokenizer, or settings that it does not have.
+        ValueError: no such tokeniser, or settings that it does not have.
     """
     match fields:
         case {"name": "kim", **rest} if not rest:

@@ -1,4 +1,4 @@
-"""A user's own function as a tokenizer, such as a word segmenter for Chinese."""
+"""A user's own function as a tokeniser, such as a word segmenter for Chinese."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CustomTokenizer:
 
     @classmethod
     def of(cls, function: CutFunction) -> CustomTokenizer:
-        """Returns the tokenizer under the function's own name; raises ValueError where it has none."""
+        """Returns the tokeniser under the function's own name; raises ValueError where it has none."""
         name = getattr(function, "__qualname__", None)
         if not isinstance(name, str) or "<lambda>" in name:
             raise ValueError(

@@ -62,7 +62,7 @@ class KimTokenizer:
             self._has_warned = True
             warnings.warn(
                 f"tokenizer: kim reads ASCII alone and dropped {lost:,} of {characters:,} characters of "
-                f"{quoted(text)}, which count for nothing; the tokenizer unicode, for a new model, reads every script",
+                f"{quoted(text)}, which count for nothing; the tokeniser unicode, for a new model, reads every script",
                 LostTextWarning,
                 stacklevel=3,
             )

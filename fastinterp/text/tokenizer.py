@@ -1,4 +1,4 @@
-"""What reading a text gives, and what every tokenizer can do."""
+"""What reading a text gives, and what every tokeniser can do."""
 
 from __future__ import annotations
 

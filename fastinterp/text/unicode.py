@@ -1,4 +1,4 @@
-"""The tokenizer for texts in any script, built on the library `tokenizers`."""
+"""The tokeniser for texts in any script, built on the library `tokenizers`."""
 
 from __future__ import annotations
 
