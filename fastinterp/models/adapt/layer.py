@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fastinterp.models.adapt.calls import Caller, LayerCall
+from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.frames import Frames, class_scores, tokens_of
 from fastinterp.models.adapt.probe import Layout, probed_length
-from fastinterp.models.protocol import FieldFunction, LayerPass, Places, ReceptiveField
+from fastinterp.models.adapt.watch import LayerCall
+from fastinterp.models.protocol import FieldFunction, LayerPass, Places
+from fastinterp.models.receptive_field import ReceptiveField
 from fastinterp.text.vocabulary import PAD
 
 # Sentences of a pass forward and back. A matrix product may add up differently for another number of rows; with always
