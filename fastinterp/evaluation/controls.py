@@ -54,7 +54,7 @@ def random_words(model: TextClassifier, tokens: Sequence[Sequence[str]], seed: i
     """
     searchable = _searchable(model, least=1)
     ids = model.token_ids(tokens)
-    drawn = (random_scores(content_keys(ids), model.length, seed) * len(searchable)).long()
+    drawn = (random_scores(content_keys(ids), ids.shape[1], seed) * len(searchable)).long()
     return _spell(model, searchable[drawn], tokens)
 
 
@@ -87,7 +87,7 @@ def frequency_matched_words(
     place = torch.where(own >= 0, own, place)
     others = min(BAND, len(ranked) - 1)
     begin = (place - others // 2).clamp(0, len(ranked) - 1 - others)
-    drawn = begin + (random_scores(content_keys(ids), model.length, seed) * others).long()
+    drawn = begin + (random_scores(content_keys(ids), ids.shape[1], seed) * others).long()
     drawn += (own >= 0) & (drawn >= place)  # the token itself is skipped
     return _spell(model, ranked[drawn], tokens)
 

@@ -18,7 +18,8 @@ from fastinterp.messages import one_line
 from fastinterp.method.background import Whitening
 from fastinterp.method.evidence import ActivationIndex
 from fastinterp.method.reference_corpus import PackedStrings, ReferenceCorpus
-from fastinterp.models.protocol import ReceptiveField, TextClassifier
+from fastinterp.models.protocol import TextClassifier
+from fastinterp.models.receptive_field import ReceptiveField
 from fastinterp.validation import got, integer, number
 
 FORMAT, FORMAT_VERSION = "fastinterp-index", 1

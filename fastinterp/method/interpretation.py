@@ -63,15 +63,17 @@ def interpret(
     positions: PositionConfig | None = None,
     background: Background | None = None,
     index: ActivationIndex | None = None,
+    batch_size: int | None = None,
+    show_progress: bool = False,
 ) -> Interpretation | list[Interpretation]:
     """Returns for each sentence which locations of a layer decide its prediction and what they detect, in words.
 
     One string gives one result, a list of them a list.
 
     A sentence's result depends on nothing but the sentence, the model and the settings: not on the other sentences
-    of the call nor on the number of threads. Everything is computed where the model is and returned on the CPU. Tokens
-    that are not in the vocabulary are read as one unknown word. A text without tokens has the class that the model
-    gives to padding, and no locations.
+    of the call nor on the number of threads (where a module itself explains a layer: up to float32's rounding).
+    Everything is computed where the model is and returned on the CPU. Tokens that are not in the vocabulary are read as
+    one unknown word. A text without tokens has the class that the model gives to padding, and no locations.
 
     Args:
         model: the classifier.
@@ -92,6 +94,8 @@ def interpret(
         positions: how its words are chosen.
         background: by default the one that was saved with the model; `fit_background` makes one.
         index: by default the one that was saved with the model; `build_index` makes one.
+        batch_size: sentences at once, by default 512; it bounds the memory and changes no result.
+        show_progress: whether a bar on the terminal shows how far it is.
 
     Raises:
         TypeError: `sentences` is a table, or holds something else than strings.
@@ -127,10 +131,19 @@ def interpret(
         raise ValueError(f"target: expected one class for each of {len(texts)} sentences, got {len(each)}")
     results: list[Interpretation] = []
     # No texts at all are a batch too, so that the other arguments are checked whatever there is to explain.
-    for first in range(0, max(1, len(texts)), SENTENCES_AT_ONCE):
-        part = slice(first, first + SENTENCES_AT_ONCE)
+    size = SENTENCES_AT_ONCE if batch_size is None else integer("batch_size", batch_size, least=1)
+    batches = range(0, max(1, len(texts)), size)
+    for first in _with_bar(batches) if show_progress else batches:
+        part = slice(first, first + size)
         results += _interpret_batch(model, texts[part], settings, target if each is None else each[part])
     return results[0] if isinstance(sentences, str) else results
+
+
+def _with_bar(batches: range) -> Iterable[int]:
+    from rich.console import Console
+    from rich.progress import track  # which nobody needs who watches no bar
+
+    return track(batches, "Interpreting", console=Console(stderr=True))
 
 
 def _no_contrast(model: TextClassifier, layer: int) -> str | None:

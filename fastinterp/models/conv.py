@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from fastinterp.models.config import ACTIVATIONS, ModelConfig
-from fastinterp.models.protocol import ConvolutionStack, LayerPath, PreparedWeights, ReadSentences, ReceptiveField
+from fastinterp.models.protocol import ConvolutionStack, LayerPath, PreparedWeights, ReadSentences
+from fastinterp.models.receptive_field import ReceptiveField
 from fastinterp.models.weights import WeightState, is_finite, is_same, state_of
 from fastinterp.text.choice import make_tokenizer
 from fastinterp.text.kim import KimTokenizer

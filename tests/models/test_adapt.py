@@ -440,3 +440,16 @@ def test_what_does_not_reproduce_the_module_is_not_used():
     path = adapted(seeded(Scaled)).path(0)
     assert path.name == "module"
     assert path.reason == "mul stands between the embedding and it"
+
+
+def test_batches_change_nothing_and_a_bar_is_shown_on_request(capsys: pytest.CaptureFixture[str]):
+    model, texts = adapted(), [TEXT, "w2 w3", "w9", "", "w4 w4 w4"]
+    expected = interpret(model, texts, optimization=FEW)
+    assert interpret(model, texts, optimization=FEW, batch_size=2) == expected
+    assert "Interpreting" not in capsys.readouterr().err
+    assert interpret(model, texts, optimization=FEW, batch_size=1, show_progress=True) == expected
+    shown = capsys.readouterr()
+    assert "Interpreting" in shown.err
+    assert shown.out == ""
+    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
+        interpret(model, texts, batch_size=0)

@@ -31,8 +31,8 @@ from fastinterp.data.splits import TextDataset
 from fastinterp.method.starts import content_keys, mix, random_starts
 from fastinterp.text.tokenizer import tokenize
 
-WORDS, TEXTS = 400, 1200
-CONFIG = OptimizationConfig(steps=50, learning_rate=0.01)
+WORDS, TEXTS = 400, 800
+CONFIG = OptimizationConfig(steps=30, learning_rate=0.01)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
@@ -120,7 +120,7 @@ def train(architecture: Architecture, texts: list[str], labels: list[int]) -> Tr
 @pytest.fixture(scope="module")
 def sentences(texts: tuple[list[str], list[int]]) -> list[str]:
     by_length = sorted(texts[0], key=lambda text: len(tokenize(text)))
-    return [by_length[len(by_length) // 2], by_length[-1], " ".join(tokenize(by_length[-1])[:6]), "a good film"]
+    return [by_length[len(by_length) // 2], by_length[-1], "a good film"]
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +244,8 @@ def test_a_result_does_not_depend_on_the_other_sentences(
     trained: Trained, sentences: list[str], results: list[Interpretation]
 ):
     alone = interpret(trained.model, sentences[0], optimization=CONFIG)
+    if alone.path == "kernels":
+        assert alone == results[0]
     assert [each.index for each in alone.locations] == [each.index for each in results[0].locations]
     for one, other in zip(alone.locations, results[0].locations, strict=True):
         torch.testing.assert_close(one.optimized, other.optimized, rtol=1e-3, atol=1e-5)
@@ -271,14 +273,14 @@ def test_the_module_is_given_back_as_it_came(trained: Trained, sentences: list[s
 def test_all_answers_are_given_that_a_layer_can_give(
     trained: Trained, texts: tuple[list[str], list[int]], sentences: list[str]
 ):
-    model, exact, field = trained.model, trained.exact, trained.model.field(0)
-    background = fit_background(model, texts[0][:300])
-    index = build_index(model, TextDataset(*texts, ("negative", "positive")), background, 0, most=400)
+    model, exact = trained.model, trained.exact
+    background = fit_background(model, texts[0][::5])
+    index = build_index(model, TextDataset(*(each[::4] for each in texts), ("negative", "positive")), background, 0)
     contrast = model.path(0).name == "kernels"
-    found = interpret(model, sentences[:3], optimization=CONFIG, background=background, index=index)
+    found = interpret(model, sentences, optimization=CONFIG, background=background, index=index)
     whitening = background.layer(model, 0).whitening()
-    assert sum(len(result.locations) for result in found) >= 7
-    for text, result in zip(sentences, found, strict=False):
+    assert sum(len(result.locations) for result in found) >= 6
+    for text, result in zip(sentences, found, strict=True):
         ids = trained.ids(text)
         hidden = exact.layer(exact.get_submodule(trained.architecture.embedding)(ids))[0].detach()
         for location in result.locations:
@@ -301,8 +303,7 @@ def test_all_answers_are_given_that_a_layer_can_give(
         with pytest.raises(ModelError, match="stands_out: expected a layer that the kernels explain"):
             interpret(model, sentences[:1], answers=["stands_out"], background=background)
     # The nearest evidence of a sentence of the corpus is none of its own.
-    again = interpret(model, texts[0][:5], answers=["fires_alike"], background=background, index=index)
-    for text, result in zip(texts[0], again, strict=False):
+    again = interpret(model, texts[0][:20:4], answers=["fires_alike"], background=background, index=index)
+    for text, result in zip(texts[0][:20:4], again, strict=True):
         for location in result.locations:
             assert all(tokenize(evidence.text) != tokenize(text) for evidence in location.evidence)
-    assert field.stride in (0, 1, 2)

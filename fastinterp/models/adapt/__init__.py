@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastinterp.messages import plural
-from fastinterp.models.adapt.calls import Caller, Forward, LayerCall
+from fastinterp.models.adapt.calls import Caller, Forward
 from fastinterp.models.adapt.classifier import AdaptedModel
 from fastinterp.models.adapt.find import find_embedding, listed, name_of, split_call, unwrap
 from fastinterp.models.adapt.frames import Frames, class_scores
@@ -23,6 +23,7 @@ from fastinterp.models.adapt.probe import (
     shortest_text,
 )
 from fastinterp.models.adapt.readers import Lexicon, reader_of, special_rows, words_of
+from fastinterp.models.adapt.watch import LayerCall
 from fastinterp.models.config import MOST_POSITIONS
 from fastinterp.models.device import check_device
 from fastinterp.validation import got, integer

@@ -11,21 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from fastinterp.messages import one_line
-from fastinterp.models.adapt.calls import Caller, LayerCall
+from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.find import listed
 from fastinterp.models.adapt.frames import Frames, class_scores, tokens_of
 from fastinterp.models.adapt.layer import AdaptedLayer
 from fastinterp.models.adapt.probe import Layout
 from fastinterp.models.adapt.readers import Lexicon, Reader
 from fastinterp.models.adapt.resolve import Resolved, resolve
+from fastinterp.models.adapt.watch import LayerCall
 from fastinterp.models.config import MOST_POSITIONS
-from fastinterp.models.protocol import (
-    ConvolutionStack,
-    LayerPath,
-    PreparedWeights,
-    ReadSentences,
-    ReceptiveField,
-)
+from fastinterp.models.protocol import ConvolutionStack, LayerPath, PreparedWeights, ReadSentences
+from fastinterp.models.receptive_field import ReceptiveField
 from fastinterp.models.weights import WeightState, is_finite, is_same, state_of
 from fastinterp.text.vocabulary import PAD, SPECIAL_WORDS, UNKNOWN
 from fastinterp.validation import got, integer

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastinterp.models.adapt.calls import Passed
+from fastinterp.models.adapt.watch import Passed
 from fastinterp.text.vocabulary import PAD
 
 

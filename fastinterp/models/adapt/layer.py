@@ -8,11 +8,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fastinterp.models.adapt.calls import Caller, LayerCall
+from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.frames import Frames, class_scores, tokens_of
 from fastinterp.models.adapt.probe import Layout, probed_length
-from fastinterp.models.protocol import FieldFunction, LayerPass, Places, ReceptiveField
+from fastinterp.models.adapt.watch import LayerCall
+from fastinterp.models.protocol import FieldFunction, LayerPass, Places
+from fastinterp.models.receptive_field import ReceptiveField
 from fastinterp.text.vocabulary import PAD
+
+# Sentences of a pass forward and back. A matrix product may add up differently for another number of rows; with always
+# the same, filled up by copies, what is said of a sentence does not depend on how many others there are.
+_ROWS = 8
 
 
 @dataclass(eq=False)
@@ -84,8 +90,8 @@ class AdaptedLayer:
         frames = self.frames.of(ids)
         parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         for frame in frames.unique().tolist():
-            members = (frames == frame).nonzero()[:, 0]
-            parts.append((members, *self._explain_frame(ids[members, :frame], members, choose, versus)))
+            for members in (frames == frame).nonzero()[:, 0].split(_ROWS):
+                parts.append((members, *self._explain_frame(ids[members, :frame], members, choose, versus)))
         if not parts:
             return LayerPass(*self._explain_none())
         widest = max(hidden.shape[1] for _, _, hidden, _ in parts)
@@ -106,13 +112,15 @@ class AdaptedLayer:
         choose: Callable[[Tensor, list[int]], Sequence[int]],
         versus: int | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns class scores, activations and gradients of sentences with one frame."""
+        """Returns class scores, activations and gradients of as many sentences with one frame as a pass takes."""
+        count = len(ids)
+        every = ids[torch.arange(_ROWS).clamp(max=count - 1)]
         with torch.inference_mode(False), torch.enable_grad():
-            passed = self.caller.run(self.rows[ids], tokens_of(ids), self.call)
-            scores = class_scores(passed, len(ids))
+            passed = self.caller.run(self.rows[every], tokens_of(every), self.call)
+            scores = class_scores(passed, _ROWS)[:count]
             asked = torch.tensor(list(choose(scores.detach(), members.tolist())), device=scores.device)
             if passed.layer is None:
-                nothing = scores.new_zeros(len(ids), 0, 0)
+                nothing = scores.new_zeros(count, 0, 0)
                 return scores.detach(), nothing, nothing
             explained = scores.gather(1, asked[:, None]).sum()
             if versus is not None:
@@ -121,7 +129,8 @@ class AdaptedLayer:
         layer = passed.layer.detach()
         if gradient is None:
             gradient = torch.zeros_like(layer)
-        return scores.detach(), self.layout.normalise(layer), self.layout.normalise(gradient)
+        hidden, gradients = (self.layout.normalise(each)[:count] for each in (layer, gradient))
+        return scores.detach(), hidden, gradients
 
     def _explain_none(self) -> tuple[Tensor, Tensor, Tensor]:
         """What is said of no sentences: tensors of the right widths."""

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fastinterp.messages import one_line
-from fastinterp.models.adapt.calls import Caller, LayerCall
+from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.find import CONVOLUTIONS, listed
+from fastinterp.models.adapt.watch import LayerCall
 
 _LONGEST_START = 64  # the shortest text that a module takes is no longer
 _PROBED = 40  # tokens of a drawn text, more where a layer needs more

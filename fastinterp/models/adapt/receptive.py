@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastinterp.models.adapt.calls import Caller, LayerCall
+from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.probe import Layout, drawn_ids
-from fastinterp.models.protocol import ReceptiveField
+from fastinterp.models.adapt.watch import LayerCall
+from fastinterp.models.receptive_field import ReceptiveField
 
 _FIRST, _WIDEST = 48, 120  # tokens of the first drawn texts; of the widest field that is not the whole text
 _SETTLED = 4  # draws that change nothing end the search; a shut gate or a maximum hides a token in some of them

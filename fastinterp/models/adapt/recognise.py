@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastinterp.models.adapt.calls import Caller, LayerCall
+from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.probe import drawn_ids
-from fastinterp.models.protocol import ConvolutionStack, ReceptiveField
+from fastinterp.models.adapt.watch import LayerCall
+from fastinterp.models.protocol import ConvolutionStack
+from fastinterp.models.receptive_field import ReceptiveField
 
 _SAME_VALUES = frozenset(
     (

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastinterp.messages import plural
-from fastinterp.models.adapt.calls import Caller, LayerCall
+from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.frames import Frames
 from fastinterp.models.adapt.layer import AdaptedLayer
 from fastinterp.models.adapt.probe import REFUSED, Layout, probed_length
 from fastinterp.models.adapt.receptive import field_of
 from fastinterp.models.adapt.recognise import NotRecognised, Recognised, recognise
+from fastinterp.models.adapt.watch import LayerCall
 from fastinterp.models.protocol import LayerPath, Places
 from fastinterp.text.vocabulary import PAD, UNKNOWN
 
