@@ -153,7 +153,7 @@ def _labels(model: TextClassifier, labels: Sequence[int | str], count: int) -> T
 
 
 def _probabilities(model: TextClassifier, ids: Tensor) -> Tensor:
-    return model.class_scores(ids).softmax(dim=1)
+    return model.probabilities(model.class_scores(ids))
 
 
 def _dropped(texts: Sequence[str], read: Sequence[TokenizedText]) -> dict[int, float]:
