@@ -75,6 +75,7 @@ def position_words(
     counts: Tensor,
     whitening: Whitening,
     config: PositionConfig,
+    rest: Tensor | None = None,
 ) -> PositionWords:
     """Returns for each field one word a position.
 
@@ -88,10 +89,13 @@ def position_words(
         counts: (V,) int64, how often each word stands in the reference corpus.
         whitening: of the layer.
         config: settings.
+        rest: (B, R) int64 on the CPU, ids of what stays where `own` is 0, such as special tokens; padding by default.
     """
     wanted = config.candidates or (CANDIDATES_FIRST_LAYER if len(problems.weights) == 1 else CANDIDATES_ABOVE)
     candidates, cosines = _candidates(model, problems, inputs, own, counts, wanted)
     occupied = (own > 0).to(candidates.device)
+    if rest is not None:
+        candidates = torch.where(occupied[..., None], candidates, rest.to(candidates.device)[..., None])
     first = problems.weights[0]
     floats = candidates[:1].numel() * first.shape[0] * first.shape[2]
     best, likeness, whitened = [], [], []
