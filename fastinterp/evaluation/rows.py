@@ -93,9 +93,8 @@ class Measurer:
         """
         explained = self.explained
         own = explained.activations
-        location = explained.selection.location
-        ids = answer_ids(self.model, self.layer, location, answer.words, answer.offset)
-        read = answer_activations(self.model, self.layer, location, ids)
+        ids = answer_ids(self.model, explained.fields, answer.words, answer.offset)
+        read = answer_activations(self.model, self.layer, explained.fields, ids)
         values = {"identified": self._identified(read)}
         if answer.field is not None:
             values["field_identified"] = self._identified(answer.field)
@@ -113,7 +112,8 @@ class Measurer:
             values["agreement"] = torch.tensor(shared, dtype=torch.float64)
         count = len(explained.label)
         said = words_of_sentences(answer.words, explained.sentence, count)
-        sums = {"matching": SentenceSums.of(matches(self.model, said, explained.label), None, count)}
+        matched = matches(self.model, explained.ids, said, explained.label)
+        sums = {"matching": SentenceSums.of(matched, None, count)}
         sums |= {measure: SentenceSums.of(each, explained.sentence, count) for measure, each in values.items()}
         return AnswerRow.of(name, sums, different_words(answer.words), self.seed)
 
