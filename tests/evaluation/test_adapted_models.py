@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from models.architectures import ARCHITECTURES
+from models.architectures import ARCHITECTURES, OneSigmoid
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastinterp import AdaptedModel, OptimizationConfig, adapt, build_index, fit_background, interpret
+from fastinterp import AdaptedModel, OptimizationConfig, adapt, audit, build_index, fit_background, interpret
 from fastinterp.data.splits import TextDataset
 from fastinterp.evaluation import explained as module
 from fastinterp.evaluation.answers import answer_activations, answer_ids, location_activations
@@ -257,6 +257,34 @@ def test_nothing_depends_on_the_other_sentences_of_a_batch(
         for name, each in one.estimates.items():
             assert other.estimates[name].count == each.count
             assert other.estimates[name].value == pytest.approx(each.value, abs=1e-4)
+
+
+def test_the_audit_counts_own_tokens_and_leaves_special_ones(measured: Measured):
+    found = audit(measured.model, SENTENCES)
+    unknown = found.findings["unknown words"]
+    assert [(each.row, each.amount) for each in unknown.worst] == [(0, 1 / 4)]
+    assert [each.row for each in found.findings["empty"].worst] == [1]
+    whole, left = (measured.probabilities(measured.rows(text)) for text in ("w5 W6 zzz w7", "w5 W6 w7"))
+    rests = [(0, whole.max() - left[whole.argmax()])] if whole.argmax() != left.argmax() else []
+    assert [(each.row, each.amount) for each in found.findings["rests on unknown words"].worst] == pytest.approx(rests)
+
+
+def test_probabilities_are_those_of_a_single_output():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        part = OneSigmoid(len(NAMES)).eval()
+    model = adapt(part, layer="convs.2", tokenizer=tokenizer(), unknown_id=1, classes=("neg", "pos"))
+    ids = model.read(TEXTS[5:9]).ids
+    tokens = is_own(model, ids)
+    found = aopc(model, ids, [tokens])["aopc_compr"]
+    for number, text in enumerate(TEXTS[5:9]):
+        rows = [CLS, *(NAMES.index(word) for word in text.lower().split()), SEP]
+        with torch.no_grad():
+            whole, none = (float(part(torch.tensor([each]))) for each in (rows, [CLS, SEP, 0, 0]))
+        expected = whole - none if whole > 0.5 else none - whole
+        assert float(found[number]) == pytest.approx(expected, abs=1e-5)
+    empty = audit(model, [*TEXTS[5:9], ""]).findings["rests on padding"]
+    assert empty.worst[-1].row == 4
 
 
 def test_texts_without_a_token_of_their_own_have_no_rows(measured: Measured):
