@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from fastinterp.evaluation.controls import mean_of_field_words, nearest_other_words, random_words
-from fastinterp.evaluation.explained import FIRES_ALIKE, STANDS_OUT, Answer, Asked, explain, whitening_of
+from fastinterp.evaluation.explained import FIRES_ALIKE, STANDS_OUT, Asked, explain, whitening_of
 from fastinterp.evaluation.further_rows import faithfulness_rows, further_rows
 from fastinterp.evaluation.rows import AnswerRow, Measurer
+from fastinterp.evaluation.said import Answer
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.background import Background
 from fastinterp.method.companions import background_of, index_of

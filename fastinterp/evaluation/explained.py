@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastinterp.evaluation.answers import field_activations, location_activations
 from fastinterp.evaluation.places import Fields, fields_at, same_width
+from fastinterp.evaluation.said import Answer, evidence_words, named
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.answers import (
     Answers,
@@ -24,33 +25,15 @@ from fastinterp.method.answers import (
 from fastinterp.method.background import Background, Whitening
 from fastinterp.method.companions import background_of, index_of
 from fastinterp.method.contrast import ContrastConfig
-from fastinterp.method.evidence import ActivationIndex, Evidence
+from fastinterp.method.evidence import ActivationIndex
 from fastinterp.method.interpretation import SENTENCES_AT_ONCE
 from fastinterp.method.locations import Located, locate
 from fastinterp.method.position_words import PositionConfig
 from fastinterp.method.saliency import Selection
 from fastinterp.method.starts import sentence_keys
 from fastinterp.models.protocol import TextClassifier
-from fastinterp.text.vocabulary import UNKNOWN
 
 POINTS_TO, STANDS_OUT, FIRES_ALIKE = "points to (Eq. 5-8)", "stands out by", "fires alike on"
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What is said of N locations.
-
-    Attributes:
-        words: of each, in the model's words where it has one.
-        offset: (N,) int64, row of the field where the first word stands; None where it is the first inside the frame.
-        field: (N, C) activations of the optimised inputs that the words were read from; None where there are none.
-        inputs: (N, R, D) those inputs; None where they were not asked for, since they are large.
-    """
-
-    words: list[list[str]]
-    offset: Tensor | None = None
-    field: Tensor | None = None
-    inputs: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,9 +206,9 @@ def _explain_batch(
         add_evidence(batch, answers, replace(settings, neighbors=1), settings.index)
         best = [answer["evidence"][0] if answer["evidence"] else None for answer in answers]
         offset = torch.tensor([each.offset if each else 0 for each in best], dtype=torch.int64)
-        said[FIRES_ALIKE] = Answer(_evidence_words(model, best), offset)
+        said[FIRES_ALIKE] = Answer(evidence_words(model, best), offset)
     tokens = [
-        _named(model, read.texts[row].tokens[seen.start : seen.stop], read.ids[row, seen.start : seen.stop])
+        named(model, read.texts[row].tokens[seen.start : seen.stop], read.ids[row, seen.start : seen.stop])
         for row, seen in zip(batch.sentence, batch.seen, strict=True)
     ]
     sentence = located.chosen.sentence.cpu()
@@ -258,30 +241,6 @@ def _located(
     )
 
 
-def _named(model: TextClassifier, tokens: Sequence[str], ids: Tensor) -> list[str]:
-    """Returns the tokens as the model's words; one that it does not know stays what it is.
-
-    A tokenizer's token may be a piece of the text that is another string than its word: "Good" for good.
-    """
-    return [model.words[i] if i > UNKNOWN else token for token, i in zip(tokens, ids.tolist(), strict=True)]
-
-
-def _evidence_words(model: TextClassifier, found: Sequence[Evidence | None]) -> list[list[str]]:
-    """Returns the n-grams as the model's words, by reading the sentences that they stand in."""
-    texts = list(dict.fromkeys(each.text for each in found if each is not None))
-    read = model.read(texts)
-    rows = {text: row for row, text in enumerate(texts)}
-    words: list[list[str]] = []
-    for each in found:
-        if each is None:
-            words.append([])
-            continue
-        tokens, count = read.texts[rows[each.text]].tokens, len(each.tokens)
-        first = next(i for i in range(len(tokens)) if tokens[i : i + count] == each.tokens)
-        words.append(_named(model, each.tokens, read.ids[rows[each.text], first : first + count]))
-    return words
-
-
 def _words(answers: Answers, name: str) -> list[list[str]]:
     return [[word for word, _ in answer[name]] for answer in answers]
 
@@ -305,7 +264,7 @@ def _joined(parts: list[Explained]) -> Explained:
 
     sentence = torch.cat([part.sentence + start for part, start in zip(parts, starts, strict=False)])
     location = torch.cat([part.selection.location for part in parts])
-    answers = {name: _joined_answers([part.answers[name] for part in parts]) for name in parts[0].answers}
+    answers = {name: Answer.joined([part.answers[name] for part in parts]) for name in parts[0].answers}
     return Explained(
         columns("ids"),
         rows("label"),
@@ -317,16 +276,4 @@ def _joined(parts: list[Explained]) -> Explained:
         [tokens for part in parts for tokens in part.tokens],
         answers,
         None if parts[0].token_scores is None else columns("token_scores"),
-    )
-
-
-def _joined_answers(parts: list[Answer]) -> Answer:
-    offsets = [part.offset for part in parts if part.offset is not None]
-    fields = [part.field for part in parts if part.field is not None]
-    inputs = [part.inputs for part in parts if part.inputs is not None]
-    return Answer(
-        [words for part in parts for words in part.words],
-        torch.cat(offsets) if offsets else None,
-        torch.cat(fields) if fields else None,
-        torch.cat(same_width(inputs)) if inputs else None,
     )

@@ -14,7 +14,7 @@ from fastinterp.evaluation.controls import (
     randomized_model,
 )
 from fastinterp.evaluation.draws import random_scores
-from fastinterp.evaluation.explained import FIRES_ALIKE, POINTS_TO, STANDS_OUT, Answer, Asked, explain
+from fastinterp.evaluation.explained import FIRES_ALIKE, POINTS_TO, STANDS_OUT, Asked, explain
 from fastinterp.evaluation.faithfulness import (
     gradient_times_input,
     highest_tokens,
@@ -27,6 +27,7 @@ from fastinterp.evaluation.inversion import invert
 from fastinterp.evaluation.places import is_own
 from fastinterp.evaluation.reproduction import words_held
 from fastinterp.evaluation.rows import AnswerRow, Measurer
+from fastinterp.evaluation.said import Answer
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.background import fit_background
 from fastinterp.method.starts import mix

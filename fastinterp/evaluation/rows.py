@@ -11,12 +11,13 @@ from torch import Tensor
 
 from fastinterp.evaluation.answers import answer_activations, answer_ids
 from fastinterp.evaluation.bootstrap import Estimate, SentenceSums
-from fastinterp.evaluation.explained import Answer, Explained
+from fastinterp.evaluation.explained import Explained
 from fastinterp.evaluation.faithfulness import aopc
 from fastinterp.evaluation.identification import identification_ranks
 from fastinterp.evaluation.matching import matches, words_of_sentences
 from fastinterp.evaluation.overlap import commonest_share, different_words, jaccard, overlap_between, overlap_within
 from fastinterp.evaluation.reproduction import reproduction
+from fastinterp.evaluation.said import Answer
 from fastinterp.method.background import Whitening
 from fastinterp.models.protocol import TextClassifier
 

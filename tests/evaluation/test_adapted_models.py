@@ -265,8 +265,11 @@ def test_the_audit_counts_own_tokens_and_leaves_special_ones(measured: Measured)
     assert [(each.row, each.amount) for each in unknown.worst] == [(0, 1 / 4)]
     assert [each.row for each in found.findings["empty"].worst] == [1]
     whole, left = (measured.probabilities(measured.rows(text)) for text in ("w5 W6 zzz w7", "w5 W6 w7"))
-    rests = [(0, whole.max() - left[whole.argmax()])] if whole.argmax() != left.argmax() else []
-    assert [(each.row, each.amount) for each in found.findings["rests on unknown words"].worst] == pytest.approx(rests)
+    label = int(whole.argmax())
+    rests = [whole[label] - left[label]] if label != left.argmax() else []
+    worst = found.findings["rests on unknown words"].worst
+    assert [each.row for each in worst] == [0] * len(rests)
+    assert [each.amount for each in worst] == pytest.approx(rests, abs=1e-5)
 
 
 def test_probabilities_are_those_of_a_single_output():
