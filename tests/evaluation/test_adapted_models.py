@@ -29,7 +29,7 @@ from fastinterp.method.evidence import ActivationIndex
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 NAMES = [*SPECIAL, *(f"w{i}" for i in range(4, 30))]
 CLS, SEP = 2, 3
-FAST = OptimizationConfig(steps=10, learning_rate=0.01)
+FAST = OptimizationConfig(steps=4, learning_rate=0.02)
 DRAWN = random.Random(3)
 # Capitals are other strings than their words, and zzz is no word; the empty text has nothing but special tokens.
 TEXTS = [" ".join(DRAWN.choice(["w", "W"]) + str(DRAWN.randint(4, 29)) for _ in range(1 + i % 11)) for i in range(90)]
