@@ -176,14 +176,19 @@ def add_stands_out(
         problems: the batch's, which a layer that the module itself explains does not have.
     """
     layer = settings.layer
-    own = background.layer(model, layer)
-    whitening = own.whitening(contrast.shrinkage)
+    usual = background.layer(model, layer)
+    whitening = usual.whitening(contrast.shrinkage)
     below = model.stack(layer).below
     if below is not None:  # the layers that lead to this one, which need not be those of lower indices
         chain = {place: background.layer(model, index) for place, index in enumerate(below)}
-        background, layer = replace(background, layers={**chain, len(below): own}), len(below)
+        background, layer = replace(background, layers={**chain, len(below): usual}), len(below)
     inputs = contrast_inputs(problems, background, layer, whitening, contrast)
-    words = position_words(model, problems, inputs, batch.places.ids, background.counts, whitening, settings.positions)
+    field = batch.places.ids
+    own = torch.zeros_like(field)  # without special tokens, which stay as they are
+    for number in range(len(own)):
+        rows = rows_of_tokens(batch, number)
+        own[number, rows] = field[number, rows]
+    words = position_words(model, problems, inputs, own, background.counts, whitening, settings.positions, field)
     for number, answer in enumerate(answers):
         rows = rows_of_tokens(batch, number)
         pairs = zip(words.ids[number, rows].tolist(), words.cosines[number, rows].tolist(), strict=True)
