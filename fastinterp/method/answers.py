@@ -19,7 +19,7 @@ from fastinterp.method.locations import ClassChoice, Located, locate
 from fastinterp.method.module_path import module_token_scores
 from fastinterp.method.optimization import field_edges, optimize_inputs
 from fastinterp.method.position_words import PositionConfig, PositionWords, position_words
-from fastinterp.method.starts import content_keys, mix
+from fastinterp.method.starts import mix, sentence_keys
 from fastinterp.method.words import nearest_words
 from fastinterp.models.protocol import Places, ReadSentences, TextClassifier
 
@@ -127,14 +127,6 @@ def add_contributions(model: TextClassifier, batch: Batch, layer: int, answers: 
         answer["rest_score"] = float(scores.rest[number]) + others
 
 
-def sentence_keys(batch: Batch) -> Tensor:
-    """Returns one int64 key per sentence (B,), which depends on its ids inside its own frame alone."""
-    if len(set(batch.frames)) <= 1:
-        return content_keys(batch.read.ids)
-    parts = [content_keys(ids[None, :frame]) for ids, frame in zip(batch.read.ids, batch.frames, strict=True)]
-    return torch.cat(parts)
-
-
 def add_points_to(
     model: TextClassifier,
     batch: Batch,
@@ -145,7 +137,8 @@ def add_points_to(
     """Adds the words of Eq. 5-8, "points to"; returns the optimised inputs (N, R, D)."""
     located, places = batch.located, batch.places
     chosen = located.chosen
-    keys = mix(sentence_keys(batch).to(model.device)[chosen.sentence], chosen.location)
+    names = sentence_keys(batch.read.ids, torch.tensor(batch.frames, dtype=torch.int64))
+    keys = mix(names.to(model.device)[chosen.sentence], chosen.location)
     optimized = optimize_inputs(
         model, located.activations, settings.layer, batch.begin, batch.end, keys, optimization, places
     )
