@@ -1,4 +1,4 @@
-"""ConvTextModel: embedding, 1-D convolutions, max over time, linear."""
+"""ConvTextModel: embedding, 1-D convolutions upon or beside each other, max over time, linear."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastinterp.models.branch import Branch
 from fastinterp.models.config import ACTIVATIONS, ModelConfig
 from fastinterp.models.protocol import ConvolutionStack, LayerPath, PreparedWeights, ReadSentences
 from fastinterp.models.receptive_field import ReceptiveField
@@ -25,21 +26,27 @@ from fastinterp.text.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
 def weight_shapes(config: ModelConfig, words: int) -> dict[str, tuple[int, ...]]:
     """Returns name and shape of every tensor in the state of a ConvTextModel with so many words."""
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (words, config.embedding_dimension)}
-    width = config.embedding_dimension
     for i, (channels, kernel) in enumerate(zip(config.channels, config.kernel_sizes, strict=True)):
-        shapes[f"convolutions.{i}.weight"] = (channels, width, kernel)
+        shapes[f"convolutions.{i}.weight"] = (channels, _width_below(config, i), kernel)
         shapes[f"convolutions.{i}.bias"] = (channels,)
-        width = channels
-    shapes["linear.weight"] = (len(config.classes), width)
+    shapes["linear.weight"] = (len(config.classes), sum(config.channels[i] for i in config.ends))
     shapes["linear.bias"] = (len(config.classes),)
     return shapes
+
+
+def _width_below(config: ModelConfig, layer: int) -> int:
+    """Returns the channels of what a convolution reads."""
+    chain = config.chain(layer)
+    return config.embedding_dimension if len(chain) == 1 else config.channels[chain[-2]]
 
 
 _SENTENCES_AT_ONCE = 512  # bounds the memory of a forward pass
 
 
 class ConvTextModel(nn.Module):
-    """A text classifier: embedding, a stack of 'same' convolutions with an activation, max over time, linear.
+    """A text classifier: embedding, 'same' convolutions with an activation, max over time, linear.
+
+    The convolutions are a stack, each reading the one below; or branches, which all read the word vectors.
 
     Its weights are float32 whatever torch's default dtype is.
 
@@ -90,38 +97,42 @@ class ConvTextModel(nn.Module):
         made: Any = {"device": device, "dtype": torch.float32}
         size = (len(vocabulary), config.embedding_dimension)
         self.embedding = nn.Embedding(*size, padding_idx=PAD, _weight=embedding, dtype=torch.float32)
-        widths = (config.embedding_dimension, *config.channels)
         self.convolutions = nn.ModuleList(
             # Padding on both sides; an even kernel then has one output too many, the first, which forward drops.
-            nn.Conv1d(widths[i], widths[i + 1], kernel, padding=kernel // 2, **made)
+            nn.Conv1d(_width_below(config, i), config.channels[i], kernel, padding=kernel // 2, **made)
             for i, kernel in enumerate(config.kernel_sizes)
         )
         self.activation = ACTIVATIONS[config.activation]()
         self.dropout = nn.Dropout(config.dropout)
-        self.linear = nn.Linear(config.channels[-1], len(config.classes), **made)
+        features = sum(config.channels[i] for i in config.ends)
+        self.linear = nn.Linear(features, len(config.classes), **made)
         self._prepared: tuple[WeightState, PreparedWeights] | None = None
         self._fingerprint: tuple[PreparedWeights, str] | None = None
         self.folder: Path | None = None  # where the weights were loaded from
 
     def forward(self, ids: Tensor) -> Tensor:
         """Returns class scores (B, classes), before softmax, of token ids (B, L) int64."""
-        hidden = self.embedding(self._without_needless_padding(ids)).transpose(1, 2)
-        for convolution, kernel in zip(self.convolutions, self.config.kernel_sizes, strict=True):
-            hidden = convolution(hidden)
-            hidden = self.activation(hidden[..., 1:] if kernel % 2 == 0 else hidden)
-        scores: Tensor = self.linear(self.dropout(hidden.amax(dim=2)))
+        embedded = self.embedding(self._without_needless_padding(ids)).transpose(1, 2)
+        maxima = []
+        for end in self.config.ends:
+            hidden = embedded
+            for i in self.config.chain(end):
+                hidden = self.convolutions[i](hidden)
+                hidden = self.activation(hidden[..., 1:] if self.config.kernel_sizes[i] % 2 == 0 else hidden)
+            maxima.append(hidden.amax(dim=2))
+        scores: Tensor = self.linear(self.dropout(torch.cat(maxima, dim=1)))
         return scores
 
     def _without_needless_padding(self, ids: Tensor) -> Tensor:
-        """Returns the shortest frame in which the last layer has every column that it has in the full one.
+        """Returns the shortest frame in which what goes to the linear layer has every column of the full one.
 
         Columns differ only where they see a token of the longest sentence or the frame's right edge; those between
         are all the same, and one of them is enough for the maximum over time.
         """
         used = (ids != PAD).any(dim=0).nonzero()
         longest = int(used[-1]) + 1 if len(used) else 0
-        before, after = self.config.receptive_field(self.config.layers - 1)
-        return ids[:, : longest + before + 1 + after]
+        fields = [self.config.receptive_field(end) for end in self.config.ends]
+        return ids[:, : longest + max(before for before, _ in fields) + 1 + max(after for _, after in fields)]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -155,7 +166,13 @@ class ConvTextModel(nn.Module):
 
     @property
     def head(self) -> tuple[Tensor, Tensor]:
-        """Weight (classes, C_last) and bias (classes,) of the linear layer."""
+        """Weight (classes, C_last) and bias (classes,) of the linear layer that follows the last convolution.
+
+        Raises:
+            ValueError: the convolutions are branches, none of which has the linear layer to itself.
+        """
+        if self.config.branches:
+            raise ValueError("model: expected one whose last convolution alone leads to the linear layer, got branches")
         return self.linear.weight.detach(), self.linear.bias.detach()
 
     @property
@@ -181,10 +198,11 @@ class ConvTextModel(nn.Module):
         return token in self.vocabulary.index
 
     def stack(self, layer: int) -> ConvolutionStack:
-        """Returns the convolutions up to and including `layer`; raises ValueError where there is no such layer."""
-        chosen: Any = self.convolutions[: self.config.check_layer(layer) + 1]
+        """Returns the convolutions that lead to `layer`, and it; raises ValueError where there is no such layer."""
+        chain = self.config.chain(layer)
+        chosen: list[Any] = [self.convolutions[i] for i in chain]
         weights, biases = ([getattr(each, name).detach() for each in chosen] for name in ("weight", "bias"))
-        return ConvolutionStack(tuple(weights), tuple(biases), self.config.activation)
+        return ConvolutionStack(tuple(weights), tuple(biases), self.config.activation, chain[:-1])
 
     def frames(self, ids: Tensor) -> Tensor:
         """Returns (B,) int64: every sentence has the same frame."""
@@ -220,9 +238,16 @@ class ConvTextModel(nn.Module):
         """Returns C of a convolution."""
         return self.config.channels[self.config.check_layer(layer)]
 
-    def module_layer(self, layer: int) -> None:
-        """Returns None: the operators compute everything."""
-        return
+    def module_layer(self, layer: int) -> Branch | None:
+        """Returns a branch, whose saliency needs the others too; None in a stack: the operators compute everything."""
+        place = self.config.check_layer(layer)
+        if not self.config.branches:
+            return None
+        weight, bias = self.linear.weight.detach(), self.linear.bias.detach()
+        parts = weight.split(self.config.channels, dim=1)
+        heads = tuple(part.contiguous() for part in parts)
+        stacks = tuple(self.stack(end) for end in self.config.ends)
+        return Branch(place, stacks, heads, bias, self.word_vectors, self.length)
 
     def probabilities(self, class_scores: Tensor) -> Tensor:
         """Returns the softmax (B, classes)."""
@@ -276,6 +301,8 @@ class ConvTextModel(nn.Module):
             digest = hashlib.sha256(repr(self.config).encode())
             if not isinstance(self.tokenizer, KimTokenizer):  # which all models had before there was a choice
                 digest.update(json.dumps(self.tokenizer.to_fields()).encode())
+            if self.config.branches:
+                digest.update(b"branches")
             digest.update("\n".join(self.words).encode())
             for name, weight in sorted(self.state_dict().items()):
                 digest.update(f"{name} {tuple(weight.shape)}".encode())
