@@ -78,6 +78,20 @@ class Branch:
         first = hidden.argmax(dim=1, keepdim=True)
         return LayerPass(class_scores, hidden, torch.zeros_like(hidden).scatter_(1, first, slopes[:, None]))
 
+    def gradient_times_input(self, ids: Tensor) -> Tensor:
+        """Returns x_p . dS/dx_p for the predicted class of sentences (b, L), through all branches: (b, L) float32."""
+        # Whatever mode the caller is in: neither it nor the tensors it made may keep a gradient from being taken.
+        with torch.inference_mode(False), torch.enable_grad():
+            embedded = self.vectors[ids.to(self.vectors.device)].requires_grad_()
+            class_scores = self.bias.repeat(len(ids), 1)
+            for stack, head in zip(self.stacks, self.heads, strict=True):
+                framed = functional.pad(embedded.transpose(1, 2), (stack.before, stack.after))
+                convolved = functional.conv1d(framed, stack.weights[0].clone(), stack.biases[0].clone())
+                maxima = ACTIVATIONS[stack.activation]()(convolved).max(dim=2).values
+                class_scores = class_scores + functional.linear(maxima, head.clone())
+            (gradient,) = torch.autograd.grad(class_scores.amax(dim=1).sum(), embedded)
+        return (gradient * embedded.detach()).sum(dim=2)
+
     def in_fields(self, places: Places, most: int) -> Iterator[tuple[Tensor, FieldFunction]]:
         """Yields which of N locations can be computed at once, `most` at most, (n,) int64, and the function.
 

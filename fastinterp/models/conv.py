@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,12 @@ from fastinterp.models.branch import Branch
 from fastinterp.models.config import ACTIVATIONS, ModelConfig
 from fastinterp.models.protocol import ConvolutionStack, LayerPath, PreparedWeights, ReadSentences
 from fastinterp.models.receptive_field import ReceptiveField
+from fastinterp.models.shapes import check_embedding, find_fault, width_below
 from fastinterp.models.weights import WeightState, is_finite, is_same, state_of
 from fastinterp.text.choice import make_tokenizer
 from fastinterp.text.kim import KimTokenizer
 from fastinterp.text.tokenizer import Tokenizer
 from fastinterp.text.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
-
-
-def weight_shapes(config: ModelConfig, words: int) -> dict[str, tuple[int, ...]]:
-    """Returns name and shape of every tensor in the state of a ConvTextModel with so many words."""
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (words, config.embedding_dimension)}
-    for i, (channels, kernel) in enumerate(zip(config.channels, config.kernel_sizes, strict=True)):
-        shapes[f"convolutions.{i}.weight"] = (channels, _width_below(config, i), kernel)
-        shapes[f"convolutions.{i}.bias"] = (channels,)
-    shapes["linear.weight"] = (len(config.classes), sum(config.channels[i] for i in config.ends))
-    shapes["linear.bias"] = (len(config.classes),)
-    return shapes
-
-
-def _width_below(config: ModelConfig, layer: int) -> int:
-    """Returns the channels of what a convolution reads."""
-    chain = config.chain(layer)
-    return config.embedding_dimension if len(chain) == 1 else config.channels[chain[-2]]
-
 
 _SENTENCES_AT_ONCE = 512  # bounds the memory of a forward pass
 
@@ -64,7 +46,7 @@ class ConvTextModel(nn.Module):
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, embedding: Tensor | None = None) -> None:
         if embedding is not None:
-            _check_embedding(embedding, (len(vocabulary), config.embedding_dimension))
+            check_embedding(embedding, (len(vocabulary), config.embedding_dimension))
             embedding = embedding.detach().clone(memory_format=torch.contiguous_format)
         super().__init__()
         self._build(config, vocabulary, embedding)
@@ -99,7 +81,7 @@ class ConvTextModel(nn.Module):
         self.embedding = nn.Embedding(*size, padding_idx=PAD, _weight=embedding, dtype=torch.float32)
         self.convolutions = nn.ModuleList(
             # Padding on both sides; an even kernel then has one output too many, the first, which forward drops.
-            nn.Conv1d(_width_below(config, i), config.channels[i], kernel, padding=kernel // 2, **made)
+            nn.Conv1d(width_below(config, i), config.channels[i], kernel, padding=kernel // 2, **made)
             for i, kernel in enumerate(config.kernel_sizes)
         )
         self.activation = ACTIVATIONS[config.activation]()
@@ -342,43 +324,3 @@ class ConvTextModel(nn.Module):
     def _check_padding(self) -> None:
         if self.word_vectors[PAD].any():
             raise ValueError(f"model: expected zeros in row {PAD} of embedding.weight, the vector of the padding")
-
-
-def find_fault(
-    tensors: Mapping[str, Tensor], config: ModelConfig, words: int, vocabulary_name: str, config_name: str
-) -> str | None:
-    """Returns how the tensors differ from those that a model needs, in name, shape or dtype; None where they do not.
-
-    Args:
-        tensors: by name.
-        config: the model's shape.
-        words: V, size of the vocabulary.
-        vocabulary_name: what the text calls the vocabulary.
-        config_name: what the text calls the configuration.
-    """
-    shapes = weight_shapes(config, words)
-    odd = sorted(shapes.keys() ^ tensors.keys())
-    if odd:
-        return f"expected the tensors that {config_name} describes, missing or unknown: {reprlib.repr(odd)}"
-    for name, tensor in tensors.items():
-        shape, expected = tuple(tensor.shape), shapes[name]
-        if shape != expected:
-            rows = name == "embedding.weight" and shape[:1] != expected[:1]
-            cause = f"{vocabulary_name} has {words} words" if rows else f"{config_name} says so"
-            return f"{name} has shape {reprlib.repr(shape)}, expected {reprlib.repr(expected)} ({cause})"
-        if tensor.dtype != torch.float32:
-            return f"{name} has dtype {tensor.dtype}, expected torch.float32"
-    return None
-
-
-def _check_embedding(embedding: Tensor, size: tuple[int, int]) -> None:
-    if not isinstance(embedding, Tensor):
-        raise TypeError(f"embedding: expected a tensor, got {type(embedding).__name__}")
-    if tuple(embedding.shape) != size:
-        raise ValueError(f"embedding: expected shape {size}, one row per word, got {tuple(embedding.shape)}")
-    if embedding.dtype != torch.float32:
-        raise ValueError(f"embedding: expected dtype torch.float32, got {embedding.dtype}")
-    if not is_finite(embedding):
-        raise ValueError("embedding: expected finite values, got NaN or infinity")
-    if embedding[PAD].any():
-        raise ValueError(f"embedding: expected zeros in row {PAD}, the vector of the padding")

@@ -36,8 +36,8 @@ from fastinterp.method.module_path import optimize_by_module
 from fastinterp.method.optimization import optimize_inputs
 from fastinterp.method.saliency import explain_locations, layer_activations
 from fastinterp.method.starts import random_starts
-from fastinterp.models.conv import weight_shapes
 from fastinterp.models.protocol import Places
+from fastinterp.models.shapes import weight_shapes
 from fastinterp.training.scores import batch_scores, distinct_words
 
 SLOPES = {
@@ -134,6 +134,18 @@ def test_saliency_activations_and_gradients_are_those_of_autograd(drawn, versus:
             torch.testing.assert_close(
                 torch.cat(every).double(), hidden[layer].detach(), rtol=1e-4, atol=1e-5, check_device=False
             )
+
+
+@given(branches, st.booleans())
+def test_gradient_times_input_is_that_of_autograd(drawn, inference: bool):
+    model, ids = drawn_model(drawn)
+    vectors = model.word_vectors[ids].double().requires_grad_()
+    rows = torch.arange(ids.numel()).view(ids.shape)
+    _, scores = by_hand(model, vectors.reshape(-1, 7), rows)
+    (gradient,) = torch.autograd.grad(scores.max(dim=1).values.sum(), vectors)
+    with torch.inference_mode(inference):
+        found = model.module_layer(model.layers - 1).gradient_times_input(ids)
+    torch.testing.assert_close(found.double(), (gradient * vectors).sum(dim=2).detach(), rtol=1e-4, atol=1e-5)
 
 
 @given(branches.filter(lambda drawn: drawn[3]))

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fastinterp import ConvTextModel, ModelConfig, Vocabulary, interpret, saliency
 from fastinterp.kernels import reference
-from fastinterp.models.conv import weight_shapes
+from fastinterp.models.shapes import weight_shapes
 
 
 def full_frame_scores(model: ConvTextModel, ids: torch.Tensor) -> torch.Tensor:
