@@ -30,7 +30,13 @@ def _integers(context: click.Context, parameter: click.Parameter, listed: str | 
 @click.command("train")
 @click.argument("data")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the trained model.")
-@click.option("--preset", type=click.Choice(["mr", "ag_news"]), default="mr", show_default=True, help="Table 2.")
+@click.option(
+    "--preset",
+    type=click.Choice(["mr", "ag_news", "kim"]),
+    default="mr",
+    show_default=True,
+    help="mr and ag_news: Table 2. kim: widths 3, 4, 5 beside each other (Kim 2014).",
+)
 @click.option(
     "--vectors",
     default=DEFAULT_VECTORS,
@@ -45,12 +51,15 @@ def _integers(context: click.Context, parameter: click.Parameter, listed: str | 
 )
 @click.option("--length", type=int, help="Token positions of the sentence frame; default: the preset's.")
 @click.option("--channels", callback=_integers, help="Per layer, such as 128,64,32; default: the preset's.")
-@click.option("--kernel-sizes", callback=_integers, help="Per layer, such as 5,5,5; default: 5 everywhere.")
+@click.option(
+    "--kernel-sizes", callback=_integers, help="Per layer, such as 5,5,5; default: 5 everywhere; of kim 3,4,5."
+)
 @click.option("--epochs", type=int, help="Passes over the data at most; default: the preset's.")
 @click.option("--patience", type=int, help="Epochs without a lower validation loss; default: the preset's.")
 @click.option("--learning-rate", type=float, help="Default: the preset's.")
 @click.option("--batch-size", type=int, help="Default: the preset's.")
 @click.option("--seed", default=TrainingConfig.seed, show_default=True)
+@click.option("--static", is_flag=True, help="Leave the word vectors as they are (CNN-static of Kim 2014).")
 @device_option
 def command(
     data: str,
@@ -74,7 +83,8 @@ def command(
     corpus = load_corpus(data, text_column, label_column)
     shape = ModelConfig.preset(preset, corpus.train.classes)
     widths = shape.channels if channels is None else channels
-    kernels = (5,) * len(widths) if kernel_sizes is None else kernel_sizes
+    usual = shape.kernel_sizes if shape.branches else (5,) * len(widths)
+    kernels = usual if kernel_sizes is None else kernel_sizes
     frame = shape.length if length is None else length
     shape = dataclasses.replace(shape, length=frame, channels=widths, kernel_sizes=kernels, tokenizer=cut)
     train_on_corpus(corpus, data, shape, settings, vectors, output, device)

@@ -39,6 +39,8 @@ class ModelConfig:
             high one spreads the evidence so that fewer optimised inputs get their class back (matching rate).
         tokenizer: what cuts the texts; as `make_tokenizer`, which makes a tokeniser of it. The paper's by default; for
             texts of your own "unicode" loses less.
+        branches: whether the convolutions stand beside each other instead of upon each other: each reads the word
+            vectors, and the maxima over time of all of them go to the linear layer (Kim 2014).
 
     Raises:
         ValueError: a field has the wrong type or range; the message names it.
@@ -52,8 +54,9 @@ class ModelConfig:
     embedding_dimension: int = 300
     activation: str = "relu"
     dropout: float = 0.1
-    # Not in the repr, which is part of the fingerprint of models that were saved before there was a choice.
+    # These are not in the repr, which is part of the fingerprint of models that were saved before there was a choice.
     tokenizer: TokenizerChoice = dataclasses.field(default_factory=KimTokenizer, repr=False)
+    branches: bool = dataclasses.field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         names = self.classes
@@ -66,6 +69,7 @@ class ModelConfig:
         )
         for name in names:
             _expect(_is_utf8(name), f"classes: {got(name)} holds a lone surrogate, which UTF-8 cannot write")
+        _expect(isinstance(self.branches, bool), f"branches: expected True or False, got {got(self.branches)}")
         checked: dict[str, object] = {
             "length": integer("length", self.length, least=1, most=MOST_POSITIONS),
             "embedding_dimension": integer("embedding_dimension", self.embedding_dimension, least=1),
@@ -113,9 +117,15 @@ class ModelConfig:
 
     @classmethod
     def preset(cls, name: str, classes: Sequence[str], embedding_dimension: int = 300) -> ModelConfig:
-        """Returns a configuration of the paper's Table 2 by the name of its data set, "mr" or "ag_news"."""
-        length, channels = _PRESETS[choice("preset", name, _PRESETS)]
-        return cls(tuple(classes), length, channels, (5,) * len(channels), embedding_dimension)
+        """Returns a configuration by name.
+
+        Args:
+            name: "mr" or "ag_news", the data sets of the paper's Table 2; or "kim", the network of Kim (2014) for MR.
+            classes: names of the classes.
+            embedding_dimension: D.
+        """
+        shape = _PRESETS[choice("preset", name, _PRESETS)]
+        return cls(classes=tuple(classes), embedding_dimension=embedding_dimension, **shape)
 
     @property
     def layers(self) -> int:
@@ -126,13 +136,33 @@ class ModelConfig:
         """Returns `layer` if it is the index of a convolution; raises ValueError otherwise."""
         return integer("layer", layer, least=0, most=self.layers - 1)
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The convolutions whose maxima over time the linear layer reads, in their order there."""
+        return tuple(range(self.layers)) if self.branches else (self.layers - 1,)
+
+    def chain(self, layer: int) -> tuple[int, ...]:
+        """Returns the convolutions that lead from the word vectors to `layer`, which is the last of them."""
+        place = self.check_layer(layer)
+        return (place,) if self.branches else tuple(range(place + 1))
+
     def receptive_field(self, layer: int) -> tuple[int, int]:
         """Returns how many tokens before and after its own position a location of `layer` sees."""
-        kernels = self.kernel_sizes[: self.check_layer(layer) + 1]
+        kernels = [self.kernel_sizes[i] for i in self.chain(layer)]
         return sum((kernel - 1) // 2 for kernel in kernels), sum(kernel // 2 for kernel in kernels)
 
 
-_PRESETS = {"mr": (56, (128, 64, 32)), "ag_news": (195, (512, 256, 128, 64))}
+_PRESETS: dict[str, dict[str, Any]] = {
+    "mr": {"length": 56, "channels": (128, 64, 32), "kernel_sizes": (5, 5, 5)},
+    "ag_news": {"length": 195, "channels": (512, 256, 128, 64), "kernel_sizes": (5, 5, 5, 5)},
+    "kim": {
+        "length": 56,
+        "channels": (100, 100, 100),
+        "kernel_sizes": (3, 4, 5),
+        "dropout": 0.5,
+        "branches": True,
+    },
+}
 
 
 def _expect(condition: bool, message: str) -> None:

@@ -1,10 +1,9 @@
-"""ConvTextModel: embedding, 1-D convolutions, max over time, linear."""
+"""ConvTextModel: embedding, 1-D convolutions upon or beside each other, max over time, linear."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,34 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastinterp.models.branch import Branch
 from fastinterp.models.config import ACTIVATIONS, ModelConfig
 from fastinterp.models.protocol import ConvolutionStack, LayerPath, PreparedWeights, ReadSentences
 from fastinterp.models.receptive_field import ReceptiveField
+from fastinterp.models.shapes import check_embedding, find_fault, width_below
 from fastinterp.models.weights import WeightState, is_finite, is_same, state_of
 from fastinterp.text.choice import make_tokenizer
 from fastinterp.text.kim import KimTokenizer
 from fastinterp.text.tokenizer import Tokenizer
 from fastinterp.text.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
 
-
-def weight_shapes(config: ModelConfig, words: int) -> dict[str, tuple[int, ...]]:
-    """Returns name and shape of every tensor in the state of a ConvTextModel with so many words."""
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (words, config.embedding_dimension)}
-    width = config.embedding_dimension
-    for i, (channels, kernel) in enumerate(zip(config.channels, config.kernel_sizes, strict=True)):
-        shapes[f"convolutions.{i}.weight"] = (channels, width, kernel)
-        shapes[f"convolutions.{i}.bias"] = (channels,)
-        width = channels
-    shapes["linear.weight"] = (len(config.classes), width)
-    shapes["linear.bias"] = (len(config.classes),)
-    return shapes
-
-
 _SENTENCES_AT_ONCE = 512  # bounds the memory of a forward pass
 
 
 class ConvTextModel(nn.Module):
-    """A text classifier: embedding, a stack of 'same' convolutions with an activation, max over time, linear.
+    """A text classifier: embedding, 'same' convolutions with an activation, max over time, linear.
+
+    The convolutions are a stack, each reading the one below; or branches, which all read the word vectors.
 
     Its weights are float32 whatever torch's default dtype is.
 
@@ -57,7 +46,7 @@ class ConvTextModel(nn.Module):
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, embedding: Tensor | None = None) -> None:
         if embedding is not None:
-            _check_embedding(embedding, (len(vocabulary), config.embedding_dimension))
+            check_embedding(embedding, (len(vocabulary), config.embedding_dimension))
             embedding = embedding.detach().clone(memory_format=torch.contiguous_format)
         super().__init__()
         self._build(config, vocabulary, embedding)
@@ -90,38 +79,42 @@ class ConvTextModel(nn.Module):
         made: Any = {"device": device, "dtype": torch.float32}
         size = (len(vocabulary), config.embedding_dimension)
         self.embedding = nn.Embedding(*size, padding_idx=PAD, _weight=embedding, dtype=torch.float32)
-        widths = (config.embedding_dimension, *config.channels)
         self.convolutions = nn.ModuleList(
             # Padding on both sides; an even kernel then has one output too many, the first, which forward drops.
-            nn.Conv1d(widths[i], widths[i + 1], kernel, padding=kernel // 2, **made)
+            nn.Conv1d(width_below(config, i), config.channels[i], kernel, padding=kernel // 2, **made)
             for i, kernel in enumerate(config.kernel_sizes)
         )
         self.activation = ACTIVATIONS[config.activation]()
         self.dropout = nn.Dropout(config.dropout)
-        self.linear = nn.Linear(config.channels[-1], len(config.classes), **made)
+        features = sum(config.channels[i] for i in config.ends)
+        self.linear = nn.Linear(features, len(config.classes), **made)
         self._prepared: tuple[WeightState, PreparedWeights] | None = None
         self._fingerprint: tuple[PreparedWeights, str] | None = None
         self.folder: Path | None = None  # where the weights were loaded from
 
     def forward(self, ids: Tensor) -> Tensor:
         """Returns class scores (B, classes), before softmax, of token ids (B, L) int64."""
-        hidden = self.embedding(self._without_needless_padding(ids)).transpose(1, 2)
-        for convolution, kernel in zip(self.convolutions, self.config.kernel_sizes, strict=True):
-            hidden = convolution(hidden)
-            hidden = self.activation(hidden[..., 1:] if kernel % 2 == 0 else hidden)
-        scores: Tensor = self.linear(self.dropout(hidden.amax(dim=2)))
+        embedded = self.embedding(self._without_needless_padding(ids)).transpose(1, 2)
+        maxima = []
+        for end in self.config.ends:
+            hidden = embedded
+            for i in self.config.chain(end):
+                hidden = self.convolutions[i](hidden)
+                hidden = self.activation(hidden[..., 1:] if self.config.kernel_sizes[i] % 2 == 0 else hidden)
+            maxima.append(hidden.amax(dim=2))
+        scores: Tensor = self.linear(self.dropout(torch.cat(maxima, dim=1)))
         return scores
 
     def _without_needless_padding(self, ids: Tensor) -> Tensor:
-        """Returns the shortest frame in which the last layer has every column that it has in the full one.
+        """Returns the shortest frame in which what goes to the linear layer has every column of the full one.
 
         Columns differ only where they see a token of the longest sentence or the frame's right edge; those between
         are all the same, and one of them is enough for the maximum over time.
         """
         used = (ids != PAD).any(dim=0).nonzero()
         longest = int(used[-1]) + 1 if len(used) else 0
-        before, after = self.config.receptive_field(self.config.layers - 1)
-        return ids[:, : longest + before + 1 + after]
+        fields = [self.config.receptive_field(end) for end in self.config.ends]
+        return ids[:, : longest + max(before for before, _ in fields) + 1 + max(after for _, after in fields)]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -155,7 +148,13 @@ class ConvTextModel(nn.Module):
 
     @property
     def head(self) -> tuple[Tensor, Tensor]:
-        """Weight (classes, C_last) and bias (classes,) of the linear layer."""
+        """Weight (classes, C_last) and bias (classes,) of the linear layer that follows the last convolution.
+
+        Raises:
+            ValueError: the convolutions are branches, none of which has the linear layer to itself.
+        """
+        if self.config.branches:
+            raise ValueError("model: expected one whose last convolution alone leads to the linear layer, got branches")
         return self.linear.weight.detach(), self.linear.bias.detach()
 
     @property
@@ -181,10 +180,11 @@ class ConvTextModel(nn.Module):
         return token in self.vocabulary.index
 
     def stack(self, layer: int) -> ConvolutionStack:
-        """Returns the convolutions up to and including `layer`; raises ValueError where there is no such layer."""
-        chosen: Any = self.convolutions[: self.config.check_layer(layer) + 1]
+        """Returns the convolutions that lead to `layer`, and it; raises ValueError where there is no such layer."""
+        chain = self.config.chain(layer)
+        chosen: list[Any] = [self.convolutions[i] for i in chain]
         weights, biases = ([getattr(each, name).detach() for each in chosen] for name in ("weight", "bias"))
-        return ConvolutionStack(tuple(weights), tuple(biases), self.config.activation)
+        return ConvolutionStack(tuple(weights), tuple(biases), self.config.activation, chain[:-1])
 
     def frames(self, ids: Tensor) -> Tensor:
         """Returns (B,) int64: every sentence has the same frame."""
@@ -220,9 +220,16 @@ class ConvTextModel(nn.Module):
         """Returns C of a convolution."""
         return self.config.channels[self.config.check_layer(layer)]
 
-    def module_layer(self, layer: int) -> None:
-        """Returns None: the operators compute everything."""
-        return
+    def module_layer(self, layer: int) -> Branch | None:
+        """Returns a branch, whose saliency needs the others too; None in a stack: the operators compute everything."""
+        place = self.config.check_layer(layer)
+        if not self.config.branches:
+            return None
+        weight, bias = self.linear.weight.detach(), self.linear.bias.detach()
+        parts = weight.split(self.config.channels, dim=1)
+        heads = tuple(part.contiguous() for part in parts)
+        stacks = tuple(self.stack(end) for end in self.config.ends)
+        return Branch(place, stacks, heads, bias, self.word_vectors, self.length)
 
     def probabilities(self, class_scores: Tensor) -> Tensor:
         """Returns the softmax (B, classes)."""
@@ -276,6 +283,8 @@ class ConvTextModel(nn.Module):
             digest = hashlib.sha256(repr(self.config).encode())
             if not isinstance(self.tokenizer, KimTokenizer):  # which all models had before there was a choice
                 digest.update(json.dumps(self.tokenizer.to_fields()).encode())
+            if self.config.branches:
+                digest.update(b"branches")
             digest.update("\n".join(self.words).encode())
             for name, weight in sorted(self.state_dict().items()):
                 digest.update(f"{name} {tuple(weight.shape)}".encode())
@@ -315,43 +324,3 @@ class ConvTextModel(nn.Module):
     def _check_padding(self) -> None:
         if self.word_vectors[PAD].any():
             raise ValueError(f"model: expected zeros in row {PAD} of embedding.weight, the vector of the padding")
-
-
-def find_fault(
-    tensors: Mapping[str, Tensor], config: ModelConfig, words: int, vocabulary_name: str, config_name: str
-) -> str | None:
-    """Returns how the tensors differ from those that a model needs, in name, shape or dtype; None where they do not.
-
-    Args:
-        tensors: by name.
-        config: the model's shape.
-        words: V, size of the vocabulary.
-        vocabulary_name: what the text calls the vocabulary.
-        config_name: what the text calls the configuration.
-    """
-    shapes = weight_shapes(config, words)
-    odd = sorted(shapes.keys() ^ tensors.keys())
-    if odd:
-        return f"expected the tensors that {config_name} describes, missing or unknown: {reprlib.repr(odd)}"
-    for name, tensor in tensors.items():
-        shape, expected = tuple(tensor.shape), shapes[name]
-        if shape != expected:
-            rows = name == "embedding.weight" and shape[:1] != expected[:1]
-            cause = f"{vocabulary_name} has {words} words" if rows else f"{config_name} says so"
-            return f"{name} has shape {reprlib.repr(shape)}, expected {reprlib.repr(expected)} ({cause})"
-        if tensor.dtype != torch.float32:
-            return f"{name} has dtype {tensor.dtype}, expected torch.float32"
-    return None
-
-
-def _check_embedding(embedding: Tensor, size: tuple[int, int]) -> None:
-    if not isinstance(embedding, Tensor):
-        raise TypeError(f"embedding: expected a tensor, got {type(embedding).__name__}")
-    if tuple(embedding.shape) != size:
-        raise ValueError(f"embedding: expected shape {size}, one row per word, got {tuple(embedding.shape)}")
-    if embedding.dtype != torch.float32:
-        raise ValueError(f"embedding: expected dtype torch.float32, got {embedding.dtype}")
-    if not is_finite(embedding):
-        raise ValueError("embedding: expected finite values, got NaN or infinity")
-    if embedding[PAD].any():
-        raise ValueError(f"embedding: expected zeros in row {PAD}, the vector of the padding")

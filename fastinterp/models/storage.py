@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastinterp.errors import ModelError
 from fastinterp.messages import one_line
-from fastinterp.models.conv import ConvTextModel, find_fault
+from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.device import check_device
 from fastinterp.models.folder import (
     COMPANION,
@@ -28,6 +28,7 @@ from fastinterp.models.folder import (
     read_entry,
     write_version,
 )
+from fastinterp.models.shapes import find_fault
 from fastinterp.text.custom import CustomTokenizer, CutFunction
 from fastinterp.text.vocabulary import Vocabulary
 

@@ -45,7 +45,14 @@ def batch_scores(model: ConvTextModel, vectors: Tensor, places: Tensor) -> Tenso
         vectors: (U, D) of the batch's words; gradients flow to them.
         places: (B, n) int64, as `distinct_words` returns them.
     """
-    before, after = model.config.receptive_field(model.layers - 1)
+    maxima = [_maxima(model, end, vectors, places) for end in model.config.ends]
+    scores: Tensor = model.linear(model.dropout(torch.cat(maxima, dim=1)))
+    return scores
+
+
+def _maxima(model: ConvTextModel, layer: int, vectors: Tensor, places: Tensor) -> Tensor:
+    """Returns the maxima over time (B, C) of a layer, whose convolutions alone are computed; see `batch_scores`."""
+    before, after = model.config.receptive_field(layer)
     hidden: Tensor | None = None
     # What a layer holds behind the longest sentence, (1, C, 1 + E): the column that sees padding alone, which is
     # repeated up to the last E, which see the frame's edge.
@@ -54,7 +61,7 @@ def batch_scores(model: ConvTextModel, vectors: Tensor, places: Tensor) -> Tenso
         tail = vectors.new_zeros(1, vectors.shape[1], 1)
     else:  # Every column of the last layer may see a token or an edge, so that the whole frame is computed.
         places = functional.pad(places, (0, model.length - places.shape[1]), value=len(vectors))
-    layers: list[Any] = [*model.convolutions]
+    layers: list[Any] = [model.convolutions[i] for i in model.config.chain(layer)]
     for weight, bias in ((layer.weight, layer.bias) for layer in layers):
         left, right = (weight.shape[2] - 1) // 2, weight.shape[2] // 2
         # Where a tail follows, a layer has `left` more columns that see a token than the one below.
@@ -71,11 +78,8 @@ def batch_scores(model: ConvTextModel, vectors: Tensor, places: Tensor) -> Tenso
             inner = torch.cat([tail[..., :1].expand(-1, -1, left + right), tail], dim=2)
             tail = model.activation(functional.conv1d(functional.pad(inner, (0, right)), weight, bias))
     assert hidden is not None  # a model has at least one layer
-    features = hidden.amax(dim=2)
-    if tail is not None:
-        features = torch.maximum(features, tail.amax(dim=2))
-    scores: Tensor = model.linear(model.dropout(features))
-    return scores
+    maxima = hidden.amax(dim=2)
+    return maxima if tail is None else torch.maximum(maxima, tail.amax(dim=2))
 
 
 def class_scores(model: ConvTextModel, ids: Tensor) -> Tensor:

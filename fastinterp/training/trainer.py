@@ -17,7 +17,7 @@ from fastinterp.errors import TrainingError
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.text.vocabulary import PAD, UNKNOWN
 from fastinterp.training.scores import batch_scores, class_scores, distinct_words
-from fastinterp.validation import choice, integer, number
+from fastinterp.validation import choice, got, integer, number
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TrainingConfig:
             the weights themselves. Average and word dropout are ours, not the paper's: on MR they lift the test
             accuracy by two points and damp its swing between epochs.
         seed: of the order of the batches and of dropout.
+        static: whether the word vectors stay as they are (CNN-static of Kim 2014).
 
     Raises:
         ValueError: a field has the wrong type or range; the message names it.
@@ -48,6 +49,7 @@ class TrainingConfig:
     word_dropout: float = 0.5
     averaging: float = 0.99
     seed: int = 0
+    static: bool = False
 
     def __post_init__(self) -> None:
         checked = {
@@ -62,11 +64,17 @@ class TrainingConfig:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if not isinstance(self.static, bool):
+            raise ValueError(f"static: expected True or False, got {got(self.static)}")
 
     @classmethod
     def preset(cls, name: str) -> TrainingConfig:
-        """Returns Table 2's hyper-parameters by the name of their data set, "mr" or "ag_news"."""
-        presets = {"mr": cls(), "ag_news": cls(learning_rate=5e-4, batch_size=64)}
+        """Returns Table 2's hyper-parameters by the name of their data set, "mr" or "ag_news"; or those for "kim"."""
+        presets = {
+            "mr": cls(),
+            "ag_news": cls(learning_rate=5e-4, batch_size=64),
+            "kim": cls(batch_size=50, word_dropout=0.0),
+        }
         return presets[choice("preset", name, presets)]
 
 
@@ -130,11 +138,11 @@ def train_model(
     ids, labels = model.encode(parts.train.texts), torch.tensor(parts.train.labels)
     validation_ids, validation_labels = model.encode(parts.test.texts), torch.tensor(parts.test.labels)
 
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-    model.embedding.weight.grad = torch.zeros_like(model.embedding.weight)
-    average = copy.deepcopy(model).eval()
-    averaged: list[Tensor] = list(average.parameters())
-    current: list[Tensor] = list(model.parameters())
+    if not config.static:
+        model.embedding.weight.grad = torch.zeros_like(model.embedding.weight)
+    current, average = _learnt(model, config), copy.deepcopy(model).eval()
+    averaged = _learnt(average, config)
+    optimizer = torch.optim.Adam(current, lr=config.learning_rate, fused=True)
     order = torch.Generator().manual_seed(config.seed)
     result = TrainingResult()
     best_weights = copy.deepcopy(model.state_dict())
@@ -171,25 +179,31 @@ def train_model(
     return result
 
 
+def _learnt(model: ConvTextModel, config: TrainingConfig) -> list[Tensor]:
+    """Returns the weights that training changes."""
+    return [weight for weight in model.parameters() if not (config.static and weight is model.embedding.weight)]
+
+
 def _step(model: ConvTextModel, optimizer: torch.optim.Optimizer, ids: Tensor, labels: Tensor) -> float:
     """Changes the weights by one batch and returns its loss.
 
-    The gradient of the embedding is zero but for the rows of the batch's words. Its tensor is kept from step to step
-    and only these rows are written: to fill all of it anew takes longer than to read it.
+    The gradient of the embedding, which has none where it stays as it is, is zero but for the rows of the batch's
+    words. Its tensor is kept from step to step and only these rows are written: to fill all of it anew takes longer
+    than to read it.
     """
     table = model.embedding.weight
     words, places = distinct_words(ids)
-    vectors = table.detach()[words].requires_grad_()
+    vectors = table.detach()[words].requires_grad_(table.grad is not None)
     for weight in model.parameters():
         if weight is not table:
             weight.grad = None
     loss = functional.cross_entropy(batch_scores(model, vectors, places), labels)
     loss.backward()  # not autograd.grad, whose gradients may have a layout that the fused step reads wrongly
-    assert table.grad is not None  # made by train_model
-    assert vectors.grad is not None
-    table.grad[words] = vectors.grad
+    if table.grad is not None and vectors.grad is not None:
+        table.grad[words] = vectors.grad
     optimizer.step()
-    table.grad[words] = 0
+    if table.grad is not None:
+        table.grad[words] = 0
     return loss.item()
 
 

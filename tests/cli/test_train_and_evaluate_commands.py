@@ -197,6 +197,40 @@ def test_an_option_is_checked_as_it_was_given(tmp_path: Path, option: str, value
     assert not (tmp_path / "m").exists()
 
 
+KIM = ["--preset", "kim", "--vectors", "corpus", "--length", "8", "--epochs", "1"]
+
+
+@pytest.mark.parametrize("static", [[], ["--static"]])
+def test_kims_network_is_trained_and_each_width_explained(tmp_path: Path, static: list[str]):
+    table = three_classes(tmp_path / "three.csv")
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *KIM, *static, "--channels", "6,5,4")
+    assert result.exit_code == 0, result.stderr
+    config = load_model(tmp_path / "m").config
+    assert (config.branches, config.channels, config.kernel_sizes, config.dropout) == (True, (6, 5, 4), (3, 4, 5), 0.5)
+    training = load_metrics(tmp_path / "m")["training"]
+    assert (training["static"], training["batch_size"]) == (bool(static), 50)
+    for layer in ("0", "1", "2"):
+        shown = run("interpret", str(tmp_path / "m"), *FASTEST, "--layer", layer, "a good film")
+        for answer in ("sees", "points to", "stands out by", "fires alike on"):
+            assert answer in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--channels", "6,5"], "kernel_sizes: expected 2 values, one per layer, got 3"),
+        (["--kernel-sizes", "3,4"], "kernel_sizes: expected 3 values, one per layer, got 2"),
+        (["--kernel-sizes", "3,4,0"], "kernel_sizes: expected at least 1, got 0"),
+        (["--preset", "lee"], "Invalid value for '--preset': 'lee' is not one of 'mr', 'ag_news', 'kim'."),
+    ],
+)
+def test_widths_that_do_not_fit_are_one_line(tmp_path: Path, options: list[str], message: str):
+    table = three_classes(tmp_path / "three.csv")
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *KIM, *options)
+    assert message in error_line(result)
+    assert not (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize("length", ["2", "3"])
 def test_a_short_frame_is_indexed_too(tmp_path: Path, length: str):
     table = three_classes(tmp_path / "three.csv")

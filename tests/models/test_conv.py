@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fastinterp import ConvTextModel, ModelConfig, Vocabulary, interpret, saliency
 from fastinterp.kernels import reference
-from fastinterp.models.conv import weight_shapes
+from fastinterp.models.shapes import weight_shapes
 
 
 def full_frame_scores(model: ConvTextModel, ids: torch.Tensor) -> torch.Tensor:
@@ -52,7 +52,7 @@ def test_presets_are_table_2():
     assert (mr.length, mr.channels, mr.kernel_sizes) == (56, (128, 64, 32), (5, 5, 5))
     ag = ModelConfig.preset("ag_news", ("a", "b", "c", "d"))
     assert (ag.length, ag.channels, ag.kernel_sizes) == (195, (512, 256, 128, 64), (5, 5, 5, 5))
-    with pytest.raises(ValueError, match="preset: expected one of mr, ag_news, got 'imdb'"):
+    with pytest.raises(ValueError, match="preset: expected one of mr, ag_news, kim, got 'imdb'"):
         ModelConfig.preset("imdb", ("n", "p"))
 
 
