@@ -9,11 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import small_model
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from fastinterp import load_model, save
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+# What an example needs that is no dependency, and the line by which it says so where that is missing.
+NEEDED = {
+    "chinese_by_words.py": ("jieba", "This example needs jieba, a word segmenter for Chinese: pip install jieba\n"),
+    "explain_a_keras_model.py": ("keras", "This example needs Keras 3: pip install keras\n"),
+}
 
 
 @pytest.fixture
@@ -26,22 +34,29 @@ def arguments(tmp_path: Path) -> dict[str, list[str]]:
         "operators_without_a_model.py": [],
         "chinese_by_words.py": [str(tmp_path / "trained")],
         "explain_your_own_module.py": [],
+        "explain_a_keras_model.py": [],
+        "explain_saved_weights.py": [],
     }
+
+
+def run(name: str, folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_an_example_runs(tmp_path: Path, arguments: dict[str, list[str]], name: str):
-    finished = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *arguments[name]],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    if name == "chinese_by_words.py" and importlib.util.find_spec("jieba") is None:
-        assert finished.stderr == "This example needs jieba, a word segmenter for Chinese: pip install jieba\n"
-        return
+    finished = run(name, tmp_path, arguments[name])
+    library, line = NEEDED.get(name, ("torch", ""))
+    if importlib.util.find_spec(library) is None:
+        assert finished.stderr == line
+        pytest.skip(line.strip())
     assert finished.returncode == 0, finished.stderr
     assert len(finished.stdout.splitlines()) >= 3
     if name == "train_and_explain.py":
@@ -51,3 +66,30 @@ def test_an_example_runs(tmp_path: Path, arguments: dict[str, list[str]], name: 
         assert "accuracy on held-out texts: 1.00" in finished.stdout
         assert "another script: 'Отличный фильм' (1.00)" in finished.stdout
         assert "sees '电影值得一看', characters 5 to 11" in finished.stdout
+    if name == "explain_a_keras_model.py":
+        assert "layers: phrases\nblame with probability" in finished.stdout
+        assert "explained by the kernels: 1 convolution with relu" in finished.stdout
+
+
+def weights() -> dict[str, Tensor]:
+    """Weights of the class in the example, of 13 words."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = {"embedding.weight": (13, 32), "fc.weight": (2, 32), "fc.bias": (2,)}
+    for place, size in enumerate((3, 5)):
+        shapes |= {f"convs.{place}.weight": (16, 32, size), f"convs.{place}.bias": (16,)}
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def test_saved_weights_of_both_kinds_are_explained_alike_and_code_in_a_file_is_not_run(tmp_path: Path):
+    save_file(weights(), tmp_path / "weights.safetensors")
+    torch.save(weights(), tmp_path / "weights.pt")
+    torch.save(nn.Linear(2, 2), tmp_path / "pickled.pt")
+    safe, plain, pickled = (
+        run("explain_saved_weights.py", tmp_path, [name])
+        for name in ("weights.safetensors", "weights.pt", "pickled.pt")
+    )
+    assert safe.returncode == plain.returncode == 0, safe.stderr + plain.stderr
+    assert safe.stdout == plain.stdout
+    assert "explained by the kernels" in safe.stdout
+    assert pickled.returncode != 0
+    assert "WeightsUnpickler" in pickled.stderr or "weights_only" in pickled.stderr

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fastinterp.messages import one_line
 from fastinterp.models.adapt.calls import Caller
-from fastinterp.models.adapt.find import listed
+from fastinterp.models.adapt.find import is_convolution, listed
 from fastinterp.models.adapt.frames import Frames, class_scores, tokens_of
 from fastinterp.models.adapt.layer import AdaptedLayer
 from fastinterp.models.adapt.probe import Layout
@@ -168,7 +168,7 @@ class AdaptedModel:
         """
         names = self.layer_names
         if isinstance(layer, nn.Module):
-            parts = [i for i, (call, _) in enumerate(self._calls) if self.module.get_submodule(call.module) is layer]
+            parts = [i for i, (call, _) in enumerate(self._calls) if self.caller.parts[call.module] is layer]
             if not parts:
                 raise ValueError(
                     f"layer: expected one of {listed(names)}, got a {type(layer).__name__} of another name"
@@ -224,8 +224,9 @@ class AdaptedModel:
         found = []
         for place, number in weights:
             for index, (call, _) in enumerate(self._calls):
-                weight = getattr(self.module.get_submodule(call.module), "weight", None)
-                if isinstance(weight, Tensor) and (weight.data_ptr(), call.call) == (place, number):
+                part = self.caller.parts[call.module]
+                own = [weight.data_ptr() for weight in part.parameters()] if is_convolution(part) else []
+                if place in own and call.call == number:
                     found.append(index)
                     break
         return tuple(found)

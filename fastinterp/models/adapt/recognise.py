@@ -172,11 +172,11 @@ def _blocks(steps: list[_Step], output: int, start: int) -> list[_Block]:
         if step.name == "convolution":
             block = _block(step, steps[:place])
             for norm in reversed(norms):
-                _fold(block, norm)
+                (_fold if norm.name in _BATCH_NORMS else _add)(block, norm)
             block.activation = activation
             blocks.append(block)
             activation, norms, pending = "identity", [], False
-        elif step.name in _BATCH_NORMS:
+        elif step.name in _BATCH_NORMS or (step.name == "add" and _is_vector(step.given[1])):
             norms.append(step)
             pending = True
         elif step.name in _ACTIVATIONS:
@@ -265,6 +265,19 @@ def _fold(block: _Block, norm: _Step) -> None:
     offset = -mean.double() * factor if shift is None else shift.double() - mean.double() * factor
     block.weight = (block.weight.double() * factor[:, None, None]).float()
     block.bias = (block.bias.double() * factor + offset).float()
+
+
+def _is_vector(value: object) -> bool:
+    """Whether a value has a number for each of several channels, or one for all, as a bias that is added apart has."""
+    return isinstance(value, Tensor) and value.numel() == max(value.shape, default=1)
+
+
+def _add(block: _Block, step: _Step) -> None:
+    """Puts a bias that is added behind a convolution, as Keras does, into it."""
+    bias = step.given[1].detach().flatten()
+    if len(bias) not in (1, len(block.bias)):
+        raise NotRecognised("add stands between the embedding and it")
+    block.bias = block.bias + bias
 
 
 def _stack(blocks: list[_Block], activation: str) -> Recognised:
