@@ -115,8 +115,7 @@ class AdaptedModel:
     @property
     def word_vectors(self) -> Tensor:
         """(V, D) vectors of the words; that of padding is what the module has for it."""
-        kept = self.prepared().kept
-        vectors: Tensor = kept["vectors"]
+        vectors: Tensor = self.prepared().kept["vectors"]
         return vectors
 
     @property
@@ -169,11 +168,9 @@ class AdaptedModel:
         names = self.layer_names
         if isinstance(layer, nn.Module):
             parts = [i for i, (call, _) in enumerate(self._calls) if self.caller.parts[call.module] is layer]
-            if not parts:
-                raise ValueError(
-                    f"layer: expected one of {listed(names)}, got a {type(layer).__name__} of another name"
-                )
-            return parts[0]
+            if parts:
+                return parts[0]
+            raise ValueError(f"layer: expected one of {listed(names)}, got a {type(layer).__name__} of another name")
         if isinstance(layer, str):
             if layer not in names:
                 raise ValueError(f"layer: expected one of {listed(names)}, got {got(layer)}; adapt(layer=) adds others")
@@ -225,8 +222,7 @@ class AdaptedModel:
         for place, number in weights:
             for index, (call, _) in enumerate(self._calls):
                 part = self.caller.parts[call.module]
-                own = [weight.data_ptr() for weight in part.parameters()] if is_convolution(part) else []
-                if place in own and call.call == number:
+                if call.call == number and is_convolution(part) and place in map(Tensor.data_ptr, part.parameters()):
                     found.append(index)
                     break
         return tuple(found)
