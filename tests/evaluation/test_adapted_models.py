@@ -33,7 +33,7 @@ FAST = OptimizationConfig(steps=4, learning_rate=0.02)
 DRAWN = random.Random(3)
 # Capitals are other strings than their words, and zzz is no word; the empty text has nothing but special tokens.
 TEXTS = [" ".join(DRAWN.choice(["w", "W"]) + str(DRAWN.randint(4, 29)) for _ in range(1 + i % 11)) for i in range(90)]
-SENTENCES = ["w5 W6 zzz w7", "", "W9", *TEXTS[:9]]
+SENTENCES = ["w5 W6 zzz w7", "", "W9", *TEXTS[4:9]]
 PATHS = {
     "strided and dilated": "kernels",
     "average and attention": "module",
@@ -124,7 +124,7 @@ def estimates(table: AnswersTable, name: str) -> dict:
 def test_every_location_has_the_activation_that_it_has_in_its_sentence(measured: Measured):
     found = explain(measured.model, SENTENCES, Asked(0, 3, 1, None, ()))
     again = location_activations(measured.model, found.ids, 0, found.selection)
-    assert len(again) > 20
+    assert len(again) > 15
     places = zip(found.sentence.tolist(), found.selection.location.tolist(), strict=True)
     expected = torch.stack([measured.activation(measured.rows(SENTENCES[row]), place) for row, place in places])
     torch.testing.assert_close(again.double(), expected, rtol=1e-4, atol=1e-5)
