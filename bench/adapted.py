@@ -12,7 +12,7 @@ from fastinterp import ConvTextModel, OptimizationConfig, adapt, interpret
 from fastinterp.method.module_path import optimize_by_module
 from fastinterp.method.starts import random_starts
 from fastinterp.models.protocol import Places
-from fastinterp.text.tokenizer import tokenize
+from fastinterp.text.kim import tokenize
 
 WITHIN = 0.9  # of our own model's speed
 CHANNELS, PROBLEMS = 100, 300

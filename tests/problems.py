@@ -161,7 +161,7 @@ class ContrastProblem:
         return (self.problems.to(device), slopes, *measure, self.steps, self.damping)
 
     def double(self) -> tuple[Problems, list[Tensor], Tensor, Tensor, Tensor, int, float]:
-        """The arguments of `contrast_reference.contrast` in float64."""
+        """The arguments of `reference_contrast.contrast` in float64."""
         measure = (each.double() for each in (self.mean, self.precision, self.factor))
         slopes = [slope.double() for slope in self.slopes]
         return (self.problems.double(), slopes, *measure, self.steps, self.damping)

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pickle
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import small_model
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from fastinterp import load_model, save
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+# The libraries that an example needs beside our own, and the line by which it says so where one is missing.
+NEEDED = {
+    "chinese_by_words.py": (("jieba",), "This example needs jieba, a word segmenter for Chinese: pip install jieba\n"),
+    "explain_a_keras_model.py": (("keras",), "This example needs Keras 3: pip install keras\n"),
+    "explain_an_onnx_graph.py": (
+        ("onnx2torch", "torchvision"),
+        "This example needs onnx2torch, and before it the torchvision that was made for your PyTorch\n",
+    ),
+}
 
 
 @pytest.fixture
@@ -26,6 +40,9 @@ def arguments(tmp_path: Path) -> dict[str, list[str]]:
         "operators_without_a_model.py": [],
         "chinese_by_words.py": [str(tmp_path / "trained")],
         "explain_your_own_module.py": [],
+        "explain_a_keras_model.py": [],
+        "explain_an_onnx_graph.py": [],
+        "explain_saved_weights.py": [],
     }
 
 
@@ -39,9 +56,10 @@ def test_an_example_runs(tmp_path: Path, arguments: dict[str, list[str]], name: 
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    if name == "chinese_by_words.py" and importlib.util.find_spec("jieba") is None:
-        assert finished.stderr == "This example needs jieba, a word segmenter for Chinese: pip install jieba\n"
-        return
+    libraries, line = NEEDED.get(name, ((), ""))
+    if any(importlib.util.find_spec(library) is None for library in libraries):
+        assert finished.stderr == line
+        pytest.skip(line.strip())
     assert finished.returncode == 0, finished.stderr
     assert len(finished.stdout.splitlines()) >= 3
     if name == "train_and_explain.py":
@@ -51,3 +69,36 @@ def test_an_example_runs(tmp_path: Path, arguments: dict[str, list[str]], name: 
         assert "accuracy on held-out texts: 1.00" in finished.stdout
         assert "another script: 'Отличный фильм' (1.00)" in finished.stdout
         assert "sees '电影值得一看', characters 5 to 11" in finished.stdout
+    if name == "explain_an_onnx_graph.py":
+        assert "layers: convs/0/Conv, convs/1/Conv, convs/2/Conv" in finished.stdout
+        assert "explained by the kernels: 1 convolution with relu" in finished.stdout
+    if name == "explain_a_keras_model.py":
+        assert "layers: phrases\nblame with probability" in finished.stdout
+        assert "explained by the kernels: 1 convolution with relu" in finished.stdout
+
+
+def weights() -> dict[str, Tensor]:
+    """Weights of the class in the example, of 13 words."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = {"embedding.weight": (13, 32), "fc.weight": (2, 32), "fc.bias": (2,)}
+    for place, size in enumerate((3, 5)):
+        shapes |= {f"convs.{place}.weight": (16, 32, size), f"convs.{place}.bias": (16,)}
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def test_saved_weights_of_both_kinds_are_explained_alike_and_code_in_a_file_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    save_file(weights(), tmp_path / "weights.safetensors")
+    torch.save(weights(), tmp_path / "weights.pt")
+    torch.save(nn.Linear(2, 2), tmp_path / "pickled.pt")
+    shown = []
+    for name in ("weights.safetensors", "weights.pt"):
+        monkeypatch.setattr(sys, "argv", ["explain_saved_weights.py", str(tmp_path / name)])
+        runpy.run_path(str(EXAMPLES / "explain_saved_weights.py"))
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert "explained by the kernels" in shown[0]
+    monkeypatch.setattr(sys, "argv", ["explain_saved_weights.py", str(tmp_path / "pickled.pt")])
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        runpy.run_path(str(EXAMPLES / "explain_saved_weights.py"))

@@ -175,7 +175,7 @@ class Reproduction:
     def _trained(self, name: str, config: TrainingConfig) -> dict[str, Any]:
         settings = {
             "training": dataclasses.asdict(config),
-            "shape": dataclasses.asdict(self.shape),
+            "shape": self.shape.to_fields(),
             "vectors": self.vectors,
             "train": self.corpus.train.fingerprint(),
             "test": self.corpus.test.fingerprint(),

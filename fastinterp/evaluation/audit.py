@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from fastinterp.evaluation.places import is_own
 from fastinterp.method.locations import class_index
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.scripts import letters_by_script, scripts_of_words
@@ -116,7 +117,7 @@ def audit(model: TextClassifier, texts: Iterable[str], labels: Sequence[int | st
     everything = _probabilities(model, read.ids)
     probabilities = everything[:-1]
     predicted = probabilities.argmax(dim=1)
-    lengths = (ids != PAD).sum(dim=1).tolist()
+    lengths = is_own(model, ids).sum(dim=1).tolist()
     unknown = (ids == UNKNOWN).sum(dim=1).tolist()
     scripts = scripts_of_words(model.words, SCRIPT_SHARE)
     amounts: dict[str, dict[int, float]] = {
@@ -153,7 +154,7 @@ def _labels(model: TextClassifier, labels: Sequence[int | str], count: int) -> T
 
 
 def _probabilities(model: TextClassifier, ids: Tensor) -> Tensor:
-    return model.class_scores(ids).softmax(dim=1)
+    return model.probabilities(model.class_scores(ids))
 
 
 def _dropped(texts: Sequence[str], read: Sequence[TokenizedText]) -> dict[int, float]:

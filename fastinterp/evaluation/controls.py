@@ -15,10 +15,11 @@ from torch import Tensor
 from fastinterp.evaluation.draws import random_scores
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.saliency import Selection, select_locations
-from fastinterp.method.starts import content_keys
+from fastinterp.method.starts import sentence_keys
 from fastinterp.method.words import nearest_words
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.protocol import TextClassifier
+from fastinterp.text.vocabulary import PAD
 from fastinterp.validation import integer
 
 BAND = 100  # words of about the same frequency that one of them may stand for
@@ -30,14 +31,16 @@ def random_locations(model: TextClassifier, ids: Tensor, layer: int, locations: 
     Args:
         model: the classifier.
         ids: (B, L) int64 on the CPU.
-        layer: index of the convolution.
+        layer: index of the layer.
         locations: m.
         seed: of the draw.
 
     Raises:
         ValueError: no such layer, or m is not between 1 and L.
     """
-    scores = random_scores(content_keys(ids), ids.shape[1], seed).to(model.device)
+    frames = model.frames(ids)
+    most = int(model.locations(layer, frames).max()) if len(ids) else 0
+    scores = random_scores(sentence_keys(ids, frames), most, seed).to(model.device)
     return select_locations(model, ids, scores, layer, locations)
 
 
@@ -54,7 +57,7 @@ def random_words(model: TextClassifier, tokens: Sequence[Sequence[str]], seed: i
     """
     searchable = _searchable(model, least=1)
     ids = model.token_ids(tokens)
-    drawn = (random_scores(content_keys(ids), ids.shape[1], seed) * len(searchable)).long()
+    drawn = (_drawn_for(model, ids, seed) * len(searchable)).long()
     return _spell(model, searchable[drawn], tokens)
 
 
@@ -87,7 +90,7 @@ def frequency_matched_words(
     place = torch.where(own >= 0, own, place)
     others = min(BAND, len(ranked) - 1)
     begin = (place - others // 2).clamp(0, len(ranked) - 1 - others)
-    drawn = begin + (random_scores(content_keys(ids), ids.shape[1], seed) * others).long()
+    drawn = begin + (_drawn_for(model, ids, seed) * others).long()
     drawn += (own >= 0) & (drawn >= place)  # the token itself is skipped
     return _spell(model, ranked[drawn], tokens)
 
@@ -103,8 +106,9 @@ def mean_of_field_words(model: TextClassifier, tokens: Sequence[Sequence[str]], 
     Raises:
         ValueError: more neighbours than there are words.
     """
-    # The sum has the mean's direction, which is all that a cosine sees; the padding's vector is zero.
-    sums = model.word_vectors[model.token_ids(tokens).to(model.device)].sum(dim=1)
+    # The sum has the mean's direction, which is all that a cosine sees; a module's padding may have a vector.
+    ids = model.token_ids(tokens).to(model.device)
+    sums = (model.word_vectors[ids] * (ids != PAD)[:, :, None]).sum(dim=1)
     return [[word for word, _ in row] for row in nearest_words(model, sums, neighbors)]
 
 
@@ -156,6 +160,11 @@ def ablations(config: OptimizationConfig) -> dict[str, OptimizationConfig]:
         "no similarity term": replace(config, similarity_weight=0.0),
         "no L2 term": replace(config, l2_weight=0.0),
     }
+
+
+def _drawn_for(model: TextClassifier, ids: Tensor, seed: int) -> Tensor:
+    """Returns numbers from 0 to 1 for the tokens (B, L) of fields, drawn from (seed, the field's tokens)."""
+    return random_scores(sentence_keys(ids, model.frames(ids)), ids.shape[1], seed)
 
 
 def _searchable(model: TextClassifier, least: int) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from fastinterp.evaluation.answers import field_activations, location_activations
+from fastinterp.evaluation.places import Fields, fields_at, same_width
+from fastinterp.evaluation.said import Answer, evidence_words, named
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.answers import (
     Answers,
@@ -23,31 +25,15 @@ from fastinterp.method.answers import (
 from fastinterp.method.background import Background, Whitening
 from fastinterp.method.companions import background_of, index_of
 from fastinterp.method.contrast import ContrastConfig
+from fastinterp.method.evidence import ActivationIndex
 from fastinterp.method.interpretation import SENTENCES_AT_ONCE
 from fastinterp.method.locations import Located, locate
 from fastinterp.method.position_words import PositionConfig
 from fastinterp.method.saliency import Selection
-from fastinterp.method.starts import content_keys
+from fastinterp.method.starts import sentence_keys
 from fastinterp.models.protocol import TextClassifier
 
 POINTS_TO, STANDS_OUT, FIRES_ALIKE = "points to (Eq. 5-8)", "stands out by", "fires alike on"
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What is said of N locations.
-
-    Attributes:
-        words: of each.
-        offset: (N,) int64, row of the field where the first word stands; None where it is the first inside the frame.
-        field: (N, C) activations of the optimised inputs that the words were read from; None where there are none.
-        inputs: (N, R, D) those inputs; None where they were not asked for, since they are large.
-    """
-
-    words: list[list[str]]
-    offset: Tensor | None = None
-    field: Tensor | None = None
-    inputs: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +46,9 @@ class Explained:
         sentence: (N,) int64, row of each location's sentence.
         key: (N,) int64, naming the sentence by its content: copies have one name.
         selection: the locations, on the model's device.
+        fields: what they see.
         activations: (N, C) theirs, on the model's device.
-        tokens: that each location sees.
+        tokens: that each location sees, in the model's words where it has one for a token.
         answers: by name.
         token_scores: (S, L), what each token adds to the scores of its sentence's locations; None where not asked for.
     """
@@ -71,6 +58,7 @@ class Explained:
     sentence: Tensor
     key: Tensor
     selection: Selection
+    fields: Fields
     activations: Tensor
     tokens: list[list[str]]
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -93,6 +81,7 @@ class Asked:
         optimization: settings of Eq. 5-8; None where that answer is not asked for.
         answers: which of the other answers are asked for, where the model has what they need.
         background: in place of the one that was saved with the model.
+        index: in place of the one that was saved with the model.
         contributions: whether each token's part of the scores is asked for.
         inputs: whether the optimised inputs are.
         order: which end of the saliency the locations are from.
@@ -104,6 +93,7 @@ class Asked:
     optimization: OptimizationConfig | None
     answers: tuple[str, ...] = (STANDS_OUT, FIRES_ALIKE)
     background: Background | None = None
+    index: ActivationIndex | None = None
     contributions: bool = False
     inputs: bool = False
     order: str = "most"
@@ -141,9 +131,9 @@ def explain(
     return _joined(parts)
 
 
-def whitening_of(model: TextClassifier, layer: int) -> Whitening | None:
-    """Returns how likeness is measured in a layer; None where the model has no background."""
-    background = background_of(model)
+def whitening_of(model: TextClassifier, layer: int, background: Background | None = None) -> Whitening | None:
+    """Returns how likeness is measured in a layer, by the model's own background if no other is given; None without."""
+    background = background if background is not None else background_of(model)
     return None if background is None else background.layer(model, layer).whitening()
 
 
@@ -151,7 +141,9 @@ def _settings(model: TextClassifier, asked: Asked) -> Settings:
     background = asked.background if asked.background is not None else background_of(model)
     if background is not None:
         background.layer(model, asked.layer)
-    index = index_of(model, asked.layer) if FIRES_ALIKE in asked.answers else None
+    index = None
+    if FIRES_ALIKE in asked.answers:
+        index = asked.index if asked.index is not None else index_of(model, asked.layer)
     if index is not None:
         index.check(model, asked.layer)
     return Settings(
@@ -198,15 +190,15 @@ def _explain_batch(
     batch = batch_at(model, read, located, settings.layer)
     answers: Answers = [{} for _ in batch.sentence]
     said: dict[str, Answer] = {}
-    chosen = located.chosen
+    fields = fields_at(model, settings.layer, read.ids, located.chosen)
     if settings.optimization is not None:
         inputs = add_points_to(model, batch, answers, settings, settings.optimization)
-        field_found = field_activations(model, settings.layer, chosen.location, inputs)
+        field_found = field_activations(model, settings.layer, fields, inputs)
         kept = inputs if keeps_inputs else None
         said[POINTS_TO] = Answer(_words(answers, "neighbors"), None, field_found, kept)
     if settings.contrast is not None and settings.background is not None and batch.problems is not None:
         inputs = add_stands_out(model, batch, answers, settings, settings.contrast, settings.background, batch.problems)
-        field_found = field_activations(model, settings.layer, chosen.location, inputs)
+        field_found = field_activations(model, settings.layer, fields, inputs)
         said[STANDS_OUT] = Answer(
             _words(answers, "position_words"), None, field_found, inputs if keeps_inputs else None
         )
@@ -214,15 +206,19 @@ def _explain_batch(
         add_evidence(batch, answers, replace(settings, neighbors=1), settings.index)
         best = [answer["evidence"][0] if answer["evidence"] else None for answer in answers]
         offset = torch.tensor([each.offset if each else 0 for each in best], dtype=torch.int64)
-        said[FIRES_ALIKE] = Answer([list(each.tokens) if each else [] for each in best], offset)
-    tokens = [[read.texts[row].tokens[i] for i in seen] for row, seen in zip(batch.sentence, batch.seen, strict=True)]
-    sentence = chosen.sentence.cpu()
+        said[FIRES_ALIKE] = Answer(evidence_words(model, best), offset)
+    tokens = [
+        named(model, read.texts[row].tokens[seen.start : seen.stop], read.ids[row, seen.start : seen.stop])
+        for row, seen in zip(batch.sentence, batch.seen, strict=True)
+    ]
+    sentence = located.chosen.sentence.cpu()
     return Explained(
         read.ids,
         torch.tensor(located.targets, dtype=torch.int64),
         sentence,
-        content_keys(read.ids)[sentence],
-        chosen,
+        sentence_keys(read.ids, model.frames(read.ids))[sentence],
+        located.chosen,
+        fields,
         located.activations,
         tokens,
         said,
@@ -263,29 +259,21 @@ def _joined(parts: list[Explained]) -> Explained:
     def rows(name: str) -> Tensor:
         return torch.cat([getattr(part, name) for part in parts])
 
+    def columns(name: str) -> Tensor:
+        return torch.cat(same_width([getattr(part, name) for part in parts]))
+
     sentence = torch.cat([part.sentence + start for part, start in zip(parts, starts, strict=False)])
     location = torch.cat([part.selection.location for part in parts])
-    answers = {name: _joined_answers([part.answers[name] for part in parts]) for name in parts[0].answers}
+    answers = {name: Answer.joined([part.answers[name] for part in parts]) for name in parts[0].answers}
     return Explained(
-        rows("ids"),
+        columns("ids"),
         rows("label"),
         sentence,
         rows("key"),
         Selection(sentence.to(location.device), location),
+        Fields.joined([part.fields for part in parts]),
         rows("activations"),
         [tokens for part in parts for tokens in part.tokens],
         answers,
-        None if parts[0].token_scores is None else rows("token_scores"),
-    )
-
-
-def _joined_answers(parts: list[Answer]) -> Answer:
-    offsets = [part.offset for part in parts if part.offset is not None]
-    fields = [part.field for part in parts if part.field is not None]
-    inputs = [part.inputs for part in parts if part.inputs is not None]
-    return Answer(
-        [words for part in parts for words in part.words],
-        torch.cat(offsets) if offsets else None,
-        torch.cat(fields) if fields else None,
-        torch.cat(inputs) if inputs else None,
+        None if parts[0].token_scores is None else columns("token_scores"),
     )

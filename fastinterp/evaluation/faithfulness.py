@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from fastinterp.evaluation.draws import random_scores
+from fastinterp.evaluation.places import fields_at, is_own
 from fastinterp.method.fields import class_scores
 from fastinterp.method.saliency import Selection
-from fastinterp.method.starts import content_keys
+from fastinterp.method.starts import sentence_keys
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.vocabulary import PAD
 from fastinterp.validation import number
@@ -22,6 +23,7 @@ from fastinterp.validation import number
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # ERASER's
 
 _FLOATS_AT_ONCE = 1 << 24  # bounds the memory of a backward pass
+_SENTENCES_AT_ONCE = 512  # the same of a module's, whose own layer goes back through few sentences at once
 
 
 class DeletionMeasure:
@@ -76,7 +78,8 @@ def aopc(model: TextClassifier, ids: Tensor, rationales: Sequence[Tensor]) -> di
 
     Both are means over the rationales: over a ranking's top tokens at several shares, which is the area over the
     perturbation curve (AOPC), or the plain measure where there is one rationale. The class is the predicted one.
-    NaN for a sentence without tokens.
+    Special tokens such as [CLS] are never deleted, and what is left of a sentence is read in the frame that a sentence
+    of so many tokens has. NaN for a sentence without tokens of its own.
 
     Args:
         model: the classifier.
@@ -94,8 +97,13 @@ def aopc(model: TextClassifier, ids: Tensor, rationales: Sequence[Tensor]) -> di
                 f"rationales: expected bool of shape {tuple(ids.shape)}, got {rationale.dtype} of "
                 f"{tuple(rationale.shape)}"
             )
-    tokens = ids != PAD
-    read = [keep_tokens(ids, measure.kept(tokens, rationale.cpu())) for measure in MEASURES for rationale in rationales]
+    tokens = is_own(model, ids)
+    special = (ids != PAD) & ~tokens
+    read = [
+        keep_tokens(ids, special | measure.kept(tokens, rationale.cpu()))
+        for measure in MEASURES
+        for rationale in rationales
+    ]
     probabilities = _probabilities(model, torch.cat([ids, *read])).view(1 + len(read), len(ids), len(model.classes))
     label = probabilities[0].argmax(dim=1)
     whole, *left = probabilities[:, torch.arange(len(ids)), label]
@@ -105,7 +113,7 @@ def aopc(model: TextClassifier, ids: Tensor, rationales: Sequence[Tensor]) -> di
 
 
 def _probabilities(model: TextClassifier, ids: Tensor) -> Tensor:
-    """Returns softmax probabilities (N, classes) float64 of sentences, each different one read once.
+    """Returns probabilities (N, classes) float64 of sentences, each different one read once.
 
     The shares of a short sentence often round up to the same tokens, and a batch of sentences of about the same
     length has little padding to read.
@@ -113,7 +121,7 @@ def _probabilities(model: TextClassifier, ids: Tensor) -> Tensor:
     different, place = ids.unique(dim=0, return_inverse=True)
     order = (different != PAD).sum(dim=1).argsort()
     scores = model.class_scores(different[order]).double()
-    return scores.new_empty(scores.shape).index_copy(0, order, scores).softmax(dim=1)[place]
+    return model.probabilities(scores.new_empty(scores.shape).index_copy(0, order, scores))[place]
 
 
 def keep_tokens(ids: Tensor, kept: Tensor) -> Tensor:
@@ -128,60 +136,62 @@ def keep_tokens(ids: Tensor, kept: Tensor) -> Tensor:
     return ids.gather(1, order).masked_fill(behind, PAD)
 
 
-def top_tokens(ids: Tensor, scores: Tensor, shares: Sequence[float] = SHARES) -> list[Tensor]:
+def top_tokens(tokens: Tensor, scores: Tensor, shares: Sequence[float] = SHARES) -> list[Tensor]:
     """Returns for each share the tokens of highest score, (B, L) bool: the share times the tokens, rounded up.
 
     Args:
-        ids: (B, L) int64.
-        scores: (B, L), of the tokens; what stands at padding does not matter. Ties go to the lower position.
+        tokens: (B, L) bool, where a sentence has tokens of its own, as `is_own` says.
+        scores: (B, L), of the tokens; what stands elsewhere does not matter. Ties go to the lower position.
         shares: from more than 0 to 1.
 
     Raises:
         ValueError: scores of another shape, NaN, or a share out of range.
     """
-    tokens = (ids != PAD).sum(dim=1, keepdim=True).double()
+    count = tokens.sum(dim=1, keepdim=True).double()
     rationales = []
     for share in shares:
         if number("shares", share, above=0) > 1:
             raise ValueError(f"shares: expected at most 1, got {share!r}")
         # The slack keeps .55 x 100, a little more than 55 in floating point, from being rounded up to 56 tokens.
-        rationales.append(highest_tokens(ids, scores, (tokens * share - 1e-9).ceil()))
+        rationales.append(highest_tokens(tokens, scores, (count * share - 1e-9).ceil()))
     return rationales
 
 
-def random_tokens(ids: Tensor, rationale: Tensor, seed: int = 0) -> Tensor:
+def random_tokens(model: TextClassifier, ids: Tensor, rationale: Tensor, seed: int = 0) -> Tensor:
     """Returns as many tokens of each sentence as a rationale has, drawn from (seed, the sentence): (B, L) bool.
 
     Args:
-        ids: (B, L) int64.
+        model: the classifier.
+        ids: (B, L) int64 on the CPU.
         rationale: (B, L) bool, only at tokens.
         seed: of the draw.
     """
-    return highest_tokens(ids, random_token_scores(ids, seed), rationale.sum(dim=1, keepdim=True))
+    scores = random_token_scores(model, ids, seed)
+    return highest_tokens(is_own(model, ids), scores, rationale.sum(dim=1, keepdim=True))
 
 
-def random_token_scores(ids: Tensor, seed: int = 0) -> Tensor:
+def random_token_scores(model: TextClassifier, ids: Tensor, seed: int = 0) -> Tensor:
     """Returns (B, L) float64 scores drawn from (seed, the sentence): the ranking that knows nothing."""
-    return random_scores(content_keys(ids), ids.shape[1], seed)
+    return random_scores(sentence_keys(ids, model.frames(ids)), ids.shape[1], seed)
 
 
-def highest_tokens(ids: Tensor, scores: Tensor, counts: Tensor) -> Tensor:
+def highest_tokens(tokens: Tensor, scores: Tensor, counts: Tensor) -> Tensor:
     """Returns so many tokens of highest score, (B, L) bool; all where a sentence has fewer.
 
     Args:
-        ids: (B, L) int64.
-        scores: (B, L), of the tokens; what stands at padding does not matter. Ties go to the lower position.
+        tokens: (B, L) bool, where a sentence has tokens of its own, as `is_own` says.
+        scores: (B, L), of the tokens; what stands elsewhere does not matter. Ties go to the lower position.
         counts: (B, 1), how many of each sentence.
 
     Raises:
         ValueError: scores of another shape, or NaN.
     """
-    if scores.shape != ids.shape or torch.isnan(scores).any():
-        raise ValueError(f"scores: expected numbers of shape {tuple(ids.shape)}, got {tuple(scores.shape)} or NaN")
-    ranked = scores.to(ids.device).double().masked_fill(ids == PAD, -torch.inf)
+    if scores.shape != tokens.shape or torch.isnan(scores).any():
+        raise ValueError(f"scores: expected numbers of shape {tuple(tokens.shape)}, got {tuple(scores.shape)} or NaN")
+    ranked = scores.to(tokens.device).double().masked_fill(~tokens, -torch.inf)
     order = ranked.argsort(dim=1, descending=True, stable=True)
-    chosen = torch.arange(ids.shape[1], device=ids.device) < counts
-    return torch.zeros_like(chosen).scatter(1, order, chosen) & (ids != PAD)
+    chosen = torch.arange(tokens.shape[1], device=tokens.device) < counts
+    return torch.zeros_like(chosen).scatter(1, order, chosen) & tokens
 
 
 def selected_tokens(model: TextClassifier, ids: Tensor, layer: int, selection: Selection) -> Tensor:
@@ -190,30 +200,34 @@ def selected_tokens(model: TextClassifier, ids: Tensor, layer: int, selection: S
     Args:
         model: the classifier.
         ids: (B, L) int64 on the CPU.
-        layer: index of the convolution.
+        layer: index of the layer.
         selection: of these sentences.
 
     Raises:
         ValueError: no such layer.
     """
-    stack = model.stack(layer)
-    place = torch.arange(ids.shape[1])
-    location = selection.location.cpu()[:, None]
-    seen = (place >= location - stack.before) & (place <= location + stack.after)
-    counts = torch.zeros(ids.shape, dtype=torch.int64).index_add(0, selection.sentence.cpu(), seen.long())
-    return (counts > 0) & (ids != PAD)
+    fields, sentence = fields_at(model, layer, ids, selection), selection.sentence.cpu()
+    place = torch.arange(ids.shape[1]) - model.field(layer).first(fields.location)[:, None]
+    seen = (place >= fields.first[:, None]) & (place < fields.last[:, None])
+    counts = torch.zeros(ids.shape, dtype=torch.int64).index_add(0, sentence, seen.long())
+    return (counts > 0) & is_own(model, ids)
 
 
 def gradient_times_input(model: TextClassifier, ids: Tensor) -> Tensor:
     """Returns x_p . dS_c/dx_p for every token and the predicted class, (B, L) float32 on the CPU; 0 at padding.
 
     Simonyan et al. 2014's gradient, times the input (Shrikumar et al. 2016): the usual attribution to words, as
-    Captum's InputXGradient gives it, here by torch's autograd through the whole stack.
+    Captum's InputXGradient gives it, here by torch's autograd through the whole stack, or through the user's module.
+    Special tokens such as [CLS] have 0 too.
 
     Args:
         model: the classifier.
         ids: (B, L) int64 on the CPU.
     """
+    own = model.module_layer(0)
+    if own is not None:
+        parts = [own.gradient_times_input(batch).cpu() for batch in ids.split(_SENTENCES_AT_ONCE)]
+        return torch.cat(parts) * is_own(model, ids)
     stack = model.stack(model.layers - 1)
     size = max(1, _FLOATS_AT_ONCE // (model.length * max(weight[0].numel() for weight in stack.weights)))
     found = []

@@ -14,7 +14,7 @@ from fastinterp.evaluation.controls import (
     randomized_model,
 )
 from fastinterp.evaluation.draws import random_scores
-from fastinterp.evaluation.explained import FIRES_ALIKE, POINTS_TO, STANDS_OUT, Answer, Asked, explain
+from fastinterp.evaluation.explained import FIRES_ALIKE, POINTS_TO, STANDS_OUT, Asked, explain
 from fastinterp.evaluation.faithfulness import (
     gradient_times_input,
     highest_tokens,
@@ -24,23 +24,24 @@ from fastinterp.evaluation.faithfulness import (
     top_tokens,
 )
 from fastinterp.evaluation.inversion import invert
+from fastinterp.evaluation.places import is_own
 from fastinterp.evaluation.reproduction import words_held
 from fastinterp.evaluation.rows import AnswerRow, Measurer
+from fastinterp.evaluation.said import Answer
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.background import fit_background
-from fastinterp.method.companions import background_of, index_of
-from fastinterp.method.optimization import field_edges
 from fastinterp.method.starts import mix
 from fastinterp.models.conv import ConvTextModel
+from fastinterp.models.protocol import TextClassifier
 
 INVERTED = 300  # locations that are turned back into words, drawn at random
 _SHORT = {POINTS_TO: "points to", STANDS_OUT: "stands out by", FIRES_ALIKE: "fires alike on"}
 
 
 def further_rows(
-    model: ConvTextModel, measurer: Measurer, texts: Sequence[str], asked: Asked, on_step: Callable[[str], None]
+    model: TextClassifier, measurer: Measurer, texts: Sequence[str], asked: Asked, on_step: Callable[[str], None]
 ) -> list[AnswerRow]:
-    """Returns the rows of all other controls and ablations.
+    """Returns the rows of all other controls and ablations; only a model of ours has an untrained one.
 
     Args:
         model: the classifier.
@@ -50,17 +51,18 @@ def further_rows(
         on_step: called with the name of each step before it.
     """
     plain = replace(asked, contributions=False, inputs=False)
-    rows = list(_word_rows(model, measurer))
+    rows = list(_word_rows(model, measurer, asked))
     rows += _location_rows(model, measurer, texts, plain, on_step)
     rows += _setting_rows(model, measurer, texts, plain, on_step)
-    rows += _untrained_rows(model, measurer, texts, plain, on_step)
+    if isinstance(model, ConvTextModel):
+        rows += _untrained_rows(model, measurer, texts, plain, on_step)
     if STANDS_OUT in measurer.explained.answers:
         on_step("an inversion")
         rows += _inversion_rows(model, measurer)
     return rows
 
 
-def faithfulness_rows(model: ConvTextModel, measurer: Measurer, everything: bool) -> list[AnswerRow]:
+def faithfulness_rows(model: TextClassifier, measurer: Measurer, everything: bool) -> list[AnswerRow]:
     """Returns how much of the prediction rests on the selected fields' tokens and on the rankings' top tokens.
 
     Args:
@@ -72,31 +74,30 @@ def faithfulness_rows(model: ConvTextModel, measurer: Measurer, everything: bool
     chosen = selected_tokens(model, ids, measurer.layer, measurer.explained.selection)
     rows = [
         measurer.deletion_row("selected fields", [chosen]),
-        measurer.deletion_row("random tokens", [random_tokens(ids, chosen, measurer.seed)]),
+        measurer.deletion_row("random tokens", [random_tokens(model, ids, chosen, measurer.seed)]),
     ]
     scores = measurer.explained.token_scores
     if not everything or scores is None:
         return rows
-    gradients = gradient_times_input(model, ids)
-    as_many = highest_tokens(ids, gradients, chosen.sum(dim=1, keepdim=True))
+    gradients, tokens = gradient_times_input(model, ids), is_own(model, ids)
+    as_many = highest_tokens(tokens, gradients, chosen.sum(dim=1, keepdim=True))
     rankings = {
         "ranking: contributions": scores,
         "ranking: gradient x input": gradients,
-        "ranking: random": random_token_scores(ids, measurer.seed),
+        "ranking: random": random_token_scores(model, ids, measurer.seed),
     }
     rows.append(measurer.deletion_row("gradient x input, as many tokens", [as_many]))
-    return rows + [measurer.deletion_row(name, top_tokens(ids, each)) for name, each in rankings.items()]
+    return rows + [measurer.deletion_row(name, top_tokens(tokens, each)) for name, each in rankings.items()]
 
 
-def _word_rows(model: ConvTextModel, measurer: Measurer) -> Iterator[AnswerRow]:
-    background = background_of(model)
-    if background is not None:
-        words = frequency_matched_words(model, measurer.explained.tokens, background.counts, measurer.seed)
+def _word_rows(model: TextClassifier, measurer: Measurer, asked: Asked) -> Iterator[AnswerRow]:
+    if asked.background is not None:
+        words = frequency_matched_words(model, measurer.explained.tokens, asked.background.counts, measurer.seed)
         yield measurer.row("control: equally frequent", Answer(words))
 
 
 def _location_rows(
-    model: ConvTextModel, measurer: Measurer, texts: Sequence[str], asked: Asked, on_step: Callable[[str], None]
+    model: TextClassifier, measurer: Measurer, texts: Sequence[str], asked: Asked, on_step: Callable[[str], None]
 ) -> Iterator[AnswerRow]:
     """The answers to locations that do not matter: random ones, and the least salient."""
     drawn = random_locations(model, measurer.explained.ids, measurer.layer, asked.locations, measurer.seed)
@@ -109,7 +110,7 @@ def _location_rows(
 
 
 def _setting_rows(
-    model: ConvTextModel, measurer: Measurer, texts: Sequence[str], asked: Asked, on_step: Callable[[str], None]
+    model: TextClassifier, measurer: Measurer, texts: Sequence[str], asked: Asked, on_step: Callable[[str], None]
 ) -> Iterator[AnswerRow]:
     """Eq. 5-8 without a term, and from another start."""
     config, explained = asked.optimization or OptimizationConfig(), measurer.explained
@@ -134,7 +135,7 @@ def _untrained_rows(
     on_step("an untrained model")
     explained = measurer.explained
     untrained = randomized_model(model, measurer.seed)
-    background, trained, index = None, background_of(model), index_of(model, measurer.layer)
+    background, trained, index = None, asked.background, asked.index
     if STANDS_OUT in explained.answers and trained is not None and index is not None:
         reference = index.corpus.texts.all()
         background = replace(fit_background(untrained, reference), counts=trained.counts)
@@ -145,25 +146,20 @@ def _untrained_rows(
         yield measurer.row(f"untrained: {_SHORT[answer]}", Answer(said.words), explained.answers[answer])
 
 
-def _inversion_rows(model: ConvTextModel, measurer: Measurer) -> Iterator[AnswerRow]:
+def _inversion_rows(model: TextClassifier, measurer: Measurer) -> Iterator[AnswerRow]:
     explained, whitening = measurer.explained, measurer.whitening
     inputs = explained.answers[STANDS_OUT].inputs
     if inputs is None or whitening is None:
         return
     keys = mix(explained.key, explained.selection.location.cpu())
     rows = random_scores(keys, 1, measurer.seed)[:, 0].argsort()[:INVERTED].sort().values
-    device = explained.activations.device
-    place = explained.selection.location[rows.to(device)]
-    begin, _ = field_edges(model, measurer.layer, place)
     tokens = [explained.tokens[row] for row in rows.tolist()]
     words = invert(
         model,
         measurer.layer,
-        place,
-        explained.activations[rows.to(device)],
-        tokens,
+        explained.fields[rows],
+        explained.activations[rows.to(explained.activations.device)],
         inputs[rows.to(inputs.device)],
-        begin,
         whitening,
     )
     held = torch.full((len(explained.tokens),), torch.nan, dtype=torch.float64)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastinterp.evaluation.answers import answer_activations
+from fastinterp.evaluation.places import Fields
 from fastinterp.kernels import ops
 from fastinterp.method.background import Whitening
 from fastinterp.method.threads import one_thread
@@ -19,11 +20,9 @@ ROUNDS = 3
 def invert(
     model: TextClassifier,
     layer: int,
-    location: Tensor,
+    fields: Fields,
     activations: Tensor,
-    tokens: list[list[str]],
     inputs: Tensor,
-    begin: Tensor,
     whitening: Whitening,
     candidates: int = CANDIDATES,
     rounds: int = ROUNDS,
@@ -37,11 +36,9 @@ def invert(
     Args:
         model: the classifier.
         layer: index of the layer.
-        location: (B,) int64, their positions.
+        fields: of B locations; of their tokens only how many there are is used, and special ones stay.
         activations: (B, C) theirs.
-        tokens: that each location sees; only how many there are is used.
         inputs: (B, R, D) optimised inputs, such as those that stand out.
-        begin: (B,) int64, first row of each field inside the sentence frame, where its tokens begin.
         whitening: how likeness of activations is measured.
         candidates: words tried at each position.
         rounds: passes over the positions at most.
@@ -50,12 +47,11 @@ def invert(
     prepared = model.prepared()
     count = min(candidates, prepared.searchable)
     words = []
-    for number, field in enumerate(tokens):
-        first = int(begin[number])
-        rows = inputs[number, first : first + len(field)].contiguous()
+    for number in range(len(fields)):
+        field = fields[number : number + 1]
+        rows = inputs[number, int(field.first) : int(field.last)].contiguous()
         _, tried = ops.cosine_topk(rows, model.word_vectors, prepared.inverse_norms, count)
-        place = location[number : number + 1]
-        chosen = _ascend(model, layer, place, own[number], tried.cpu(), first, inputs.shape[1], whitening, rounds)
+        chosen = _ascend(model, layer, field, own[number], tried.cpu(), whitening, rounds)
         words.append([model.words[index] for index in chosen])
     return words
 
@@ -63,24 +59,23 @@ def invert(
 def _ascend(
     model: TextClassifier,
     layer: int,
-    location: Tensor,
+    field: Fields,
     own: Tensor,
     tried: Tensor,
-    first: int,
-    width: int,
     whitening: Whitening,
     rounds: int,
 ) -> list[int]:
     """Returns the ids of one field's words, of those `tried` (positions, candidates) int64."""
-    chosen = tried[:, 0].clone()
+    chosen, first = tried[:, 0].clone(), int(field.first)
     with one_thread():
         for _ in range(rounds):
             before = chosen.clone()
             for position, row in enumerate(tried):
-                fields = torch.zeros(len(row), width, dtype=torch.int64)
-                fields[:, first : first + len(chosen)] = chosen
-                fields[:, first + position] = row
-                found = answer_activations(model, layer, location.expand(len(row)), fields)
+                each = torch.zeros_like(row)
+                ids = field.ids[each]
+                ids[:, first : first + len(chosen)] = chosen
+                ids[:, first + position] = row
+                found = answer_activations(model, layer, field[each], ids)
                 likeness = whitened_likeness(whitening, found, own)
                 best = int(likeness.argmax())
                 if likeness[best] > likeness[int((row == chosen[position]).nonzero()[0, 0])]:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from fastinterp.evaluation.places import is_own
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.interpretation import interpret
 from fastinterp.models.protocol import TextClassifier
+from fastinterp.text.sentences import check_sentences
+from fastinterp.text.vocabulary import PAD
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,14 @@ class MatchingRate:
         return self.matched / self.total if self.total else float("nan")
 
 
-def matches(model: TextClassifier, words: Sequence[Sequence[str]], label: Tensor) -> Tensor:
+def matches(model: TextClassifier, ids: Tensor, words: Sequence[Sequence[str]], label: Tensor) -> Tensor:
     """Returns whether each sentence's words, read as a sentence, are given its class: (B,) float64, 1 or 0.
 
     NaN where a sentence has no words, so nothing to read.
 
     Args:
         model: the classifier.
+        ids: (B, L) int64 on the CPU, the sentences, whose special tokens such as [CLS] stand around their words too.
         words: all words said of each of B sentences, in the order of reading.
         label: (B,) int64, the class that the model predicts for each sentence.
 
@@ -48,8 +53,23 @@ def matches(model: TextClassifier, words: Sequence[Sequence[str]], label: Tensor
         raise ValueError(f"label: expected one for each of {len(words)} sentences, got {tuple(label.shape)}")
     if not len(words):
         return torch.empty(0, dtype=torch.float64)
-    same = model.class_scores(model.token_ids(words)).argmax(dim=1) == label.cpu()
+    same = model.class_scores(_as_sentences(model, ids, words)).argmax(dim=1) == label.cpu()
     return torch.where(torch.tensor([len(each) > 0 for each in words]), same.double(), torch.nan)
+
+
+def _as_sentences(model: TextClassifier, ids: Tensor, words: Sequence[Sequence[str]]) -> Tensor:
+    """Returns the ids (B, W) of words in place of the sentences' own tokens (B, L), cut to the frame."""
+    said, tokens = model.token_ids(words), is_own(model, ids)
+    special = (ids != PAD) & ~tokens
+    if not special.any():
+        return said
+    begins = (tokens.cumsum(dim=1) == 0) & special
+    rows = []
+    for sentence, own, before, every in zip(ids, said, begins, special, strict=True):
+        head, tail = sentence[before], sentence[every & ~before]
+        rows.append(torch.cat([head, own[own != PAD][: max(0, model.length - len(head) - len(tail))], tail]))
+    width = max(said.shape[1], *(len(row) for row in rows))
+    return torch.stack([functional.pad(row, (0, width - len(row)), value=PAD) for row in rows])
 
 
 def words_of_sentences(words: Sequence[Sequence[str]], sentence: Tensor, count: int) -> list[list[str]]:
@@ -87,8 +107,9 @@ def matching_rate(
     Raises:
         TypeError, ValueError: as `interpret`.
     """
-    found = interpret(model, sentences, layer, locations, neighbors, optimization, answers=("points_to",))
+    read = check_sentences(sentences)
+    found = interpret(model, read, layer, locations, neighbors, optimization, answers=("points_to",))
     words = [[word for location in each.locations for word, _ in location.neighbors or ()] for each in found]
     label = torch.tensor([model.classes.index(each.label) for each in found], dtype=torch.int64)
-    matched = matches(model, words, label)
+    matched = matches(model, model.read(read).ids, words, label)
     return MatchingRate(int(matched.nansum()), int((~matched.isnan()).sum()))

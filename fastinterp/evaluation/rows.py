@@ -11,12 +11,13 @@ from torch import Tensor
 
 from fastinterp.evaluation.answers import answer_activations, answer_ids
 from fastinterp.evaluation.bootstrap import Estimate, SentenceSums
-from fastinterp.evaluation.explained import Answer, Explained
+from fastinterp.evaluation.explained import Explained
 from fastinterp.evaluation.faithfulness import aopc
 from fastinterp.evaluation.identification import identification_ranks
 from fastinterp.evaluation.matching import matches, words_of_sentences
 from fastinterp.evaluation.overlap import commonest_share, different_words, jaccard, overlap_between, overlap_within
 from fastinterp.evaluation.reproduction import reproduction
+from fastinterp.evaluation.said import Answer
 from fastinterp.method.background import Whitening
 from fastinterp.models.protocol import TextClassifier
 
@@ -93,9 +94,8 @@ class Measurer:
         """
         explained = self.explained
         own = explained.activations
-        location = explained.selection.location
-        ids = answer_ids(self.model, self.layer, location, answer.words, answer.offset)
-        read = answer_activations(self.model, self.layer, location, ids)
+        ids = answer_ids(self.model, explained.fields, answer.words, answer.offset)
+        read = answer_activations(self.model, self.layer, explained.fields, ids)
         values = {"identified": self._identified(read)}
         if answer.field is not None:
             values["field_identified"] = self._identified(answer.field)
@@ -113,7 +113,8 @@ class Measurer:
             values["agreement"] = torch.tensor(shared, dtype=torch.float64)
         count = len(explained.label)
         said = words_of_sentences(answer.words, explained.sentence, count)
-        sums = {"matching": SentenceSums.of(matches(self.model, said, explained.label), None, count)}
+        matched = matches(self.model, explained.ids, said, explained.label)
+        sums = {"matching": SentenceSums.of(matched, None, count)}
         sums |= {measure: SentenceSums.of(each, explained.sentence, count) for measure, each in values.items()}
         return AnswerRow.of(name, sums, different_words(answer.words), self.seed)
 

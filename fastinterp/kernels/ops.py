@@ -116,7 +116,7 @@ def contrast(
 ) -> tuple[Tensor, Tensor]:
     """Returns (inputs (B, R, D) that stand out as the locations do, distances (B,)).
 
-    See `contrast_reference.contrast`.
+    See `reference_contrast.contrast`.
     """
     optimum, distance = _operators.contrast(
         problems.target,
@@ -146,7 +146,7 @@ def exchange_words(
 ) -> tuple[Tensor, Tensor]:
     """Returns (chosen (B, R) int64, activations (B, C) that the chosen words give).
 
-    See `contrast_reference.exchange_words`.
+    See `reference_contrast.exchange_words`.
     """
     chosen, reached = _operators.exchange_words(
         problems.target,

@@ -19,7 +19,7 @@ from fastinterp.method.locations import ClassChoice, Located, locate
 from fastinterp.method.module_path import module_token_scores
 from fastinterp.method.optimization import field_edges, optimize_inputs
 from fastinterp.method.position_words import PositionConfig, PositionWords, position_words
-from fastinterp.method.starts import content_keys, mix
+from fastinterp.method.starts import mix, sentence_keys
 from fastinterp.method.words import nearest_words
 from fastinterp.models.protocol import Places, ReadSentences, TextClassifier
 
@@ -127,14 +127,6 @@ def add_contributions(model: TextClassifier, batch: Batch, layer: int, answers: 
         answer["rest_score"] = float(scores.rest[number]) + others
 
 
-def sentence_keys(batch: Batch) -> Tensor:
-    """Returns one int64 key per sentence (B,), which depends on its ids inside its own frame alone."""
-    if len(set(batch.frames)) <= 1:
-        return content_keys(batch.read.ids)
-    parts = [content_keys(ids[None, :frame]) for ids, frame in zip(batch.read.ids, batch.frames, strict=True)]
-    return torch.cat(parts)
-
-
 def add_points_to(
     model: TextClassifier,
     batch: Batch,
@@ -145,7 +137,8 @@ def add_points_to(
     """Adds the words of Eq. 5-8, "points to"; returns the optimised inputs (N, R, D)."""
     located, places = batch.located, batch.places
     chosen = located.chosen
-    keys = mix(sentence_keys(batch).to(model.device)[chosen.sentence], chosen.location)
+    names = sentence_keys(batch.read.ids, torch.tensor(batch.frames, dtype=torch.int64))
+    keys = mix(names.to(model.device)[chosen.sentence], chosen.location)
     optimized = optimize_inputs(
         model, located.activations, settings.layer, batch.begin, batch.end, keys, optimization, places
     )
@@ -183,14 +176,19 @@ def add_stands_out(
         problems: the batch's, which a layer that the module itself explains does not have.
     """
     layer = settings.layer
-    own = background.layer(model, layer)
-    whitening = own.whitening(contrast.shrinkage)
+    usual = background.layer(model, layer)
+    whitening = usual.whitening(contrast.shrinkage)
     below = model.stack(layer).below
     if below is not None:  # the layers that lead to this one, which need not be those of lower indices
         chain = {place: background.layer(model, index) for place, index in enumerate(below)}
-        background, layer = replace(background, layers={**chain, len(below): own}), len(below)
+        background, layer = replace(background, layers={**chain, len(below): usual}), len(below)
     inputs = contrast_inputs(problems, background, layer, whitening, contrast)
-    words = position_words(model, problems, inputs, batch.places.ids, background.counts, whitening, settings.positions)
+    field = batch.places.ids
+    own = torch.zeros_like(field)  # without special tokens, which stay as they are
+    for number in range(len(own)):
+        rows = rows_of_tokens(batch, number)
+        own[number, rows] = field[number, rows]
+    words = position_words(model, problems, inputs, own, background.counts, whitening, settings.positions, field)
     for number, answer in enumerate(answers):
         rows = rows_of_tokens(batch, number)
         pairs = zip(words.ids[number, rows].tolist(), words.cosines[number, rows].tolist(), strict=True)

@@ -127,34 +127,3 @@ def pull_back(problems: Problems, pulled: Tensor, inner_slopes: Sequence[Tensor]
             exists = existing_rows(problems, offsets[index], gradients.shape[1])
             gradients = gradients * inner_slopes[index - 1] * exists[..., None]
     return gradients * problems.exists[..., None]
-
-
-def ids_in_fields(ids: Tensor, location: Tensor, sentence: Tensor, before: int, field: int) -> Tensor:
-    """Returns the token ids (B, R) that locations see; 0 in rows without a token.
-
-    Args:
-        ids: (S, L) int64.
-        location: (B,) int64, position of each location.
-        sentence: (B,) int64, its row in `ids`.
-        before: how many positions before its own a location sees.
-        field: R.
-    """
-    padded = functional.pad(ids, (before, field - 1 - before))
-    place = location[:, None] + torch.arange(field, device=ids.device)
-    return padded[sentence[:, None], place]
-
-
-def words_in_fields(
-    vectors: Tensor, ids: Tensor, location: Tensor, sentence: Tensor, before: int, field: int
-) -> Tensor:
-    """Returns the word vectors (B, R, D) that locations see; rows without a token are 0.
-
-    Args:
-        vectors: (V, D) with a zero row for padding.
-        ids: (S, L) int64, on the device of the vectors.
-        location: (B,) int64, position of each location.
-        sentence: (B,) int64, its row in `ids`.
-        before: how many positions before its own a location sees.
-        field: R.
-    """
-    return vectors[ids_in_fields(ids, location, sentence, before, field)]

@@ -41,7 +41,7 @@ def optimize_by_module(
             raise ValueError(f"{name}: expected {needed} for a layer that the module itself explains, got {value}")
     inputs = torch.zeros_like(start)
     gates = torch.zeros_like(target, dtype=torch.bool)
-    for members, compute in layer.in_fields(places, most=max(1, _FLOATS_AT_ONCE // start[:1].numel())):
+    for members, compute in layer.in_fields(places, most=max(1, _FLOATS_AT_ONCE // start.shape[1:].numel())):
         rows = members.to(start.device)
         first, last = int(begin[rows[0]]), int(end[rows[0]])
         inputs[rows] = _adam(compute, target[rows], start[rows], first, last, config)
@@ -98,7 +98,7 @@ def module_token_scores(
         places: where the locations are.
     """
     scores = inputs.new_zeros(inputs.shape[:2])
-    for members, compute in layer.in_fields(places, most=max(1, _FLOATS_AT_ONCE // inputs[:1].numel())):
+    for members, compute in layer.in_fields(places, most=max(1, _FLOATS_AT_ONCE // inputs.shape[1:].numel())):
         rows = members.to(inputs.device)
         with torch.inference_mode(False), torch.enable_grad():
             variable = inputs[rows].clone().requires_grad_()

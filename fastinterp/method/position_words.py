@@ -19,7 +19,6 @@ from fastinterp.kernels import ops
 from fastinterp.kernels.problems import Problems
 from fastinterp.method.background import Whitening
 from fastinterp.models.protocol import TextClassifier
-from fastinterp.text.vocabulary import PAD
 from fastinterp.validation import integer
 
 LEAST_COUNT = 3  # how often a candidate must stand in the reference corpus: rarer words have vectors of little meaning
@@ -74,6 +73,7 @@ def position_words(
     counts: Tensor,
     whitening: Whitening,
     config: PositionConfig,
+    rest: Tensor | None = None,
 ) -> PositionWords:
     """Returns for each field one word a position.
 
@@ -87,12 +87,15 @@ def position_words(
         counts: (V,) int64, how often each word stands in the reference corpus.
         whitening: of the layer.
         config: settings.
+        rest: (B, R) int64 on the CPU, ids of what stays where `own` is 0, such as special tokens; padding by default.
     """
     wanted = config.candidates or (CANDIDATES_FIRST_LAYER if len(problems.weights) == 1 else CANDIDATES_ABOVE)
     candidates, cosines = _candidates(model, problems, inputs, own, counts, wanted)
     occupied = (own > 0).to(candidates.device)
-    # A row of the frame without a token holds padding, whose vector need not be zero in a module of somebody else's.
-    filled = problems.exists if bool(model.word_vectors[PAD].any()) else occupied
+    stays = (torch.zeros_like(own) if rest is None else rest).to(candidates.device)
+    candidates = torch.where(occupied[..., None], candidates, stays[..., None])
+    # What stays, padding or a special token, counts where its vector is not zero, as in a module of somebody else's.
+    filled = occupied | (problems.exists & model.word_vectors[stays].any(dim=2))
     different, number = candidates.unique(return_inverse=True)
     mean, factor = (
         each.to(candidates.device, torch.float32).contiguous() for each in (whitening.mean, whitening.factor)

@@ -45,6 +45,20 @@ def content_keys(ids: Tensor) -> Tensor:
     return torch.from_numpy(keys.view(np.int64))
 
 
+def sentence_keys(ids: Tensor, frames: Tensor) -> Tensor:
+    """Returns one int64 key per sentence (B,), which depends on its ids inside its own frame alone.
+
+    Args:
+        ids: (B, L) int64 on the CPU.
+        frames: (B,) int64, at most L.
+    """
+    keys = torch.zeros(len(ids), dtype=torch.int64)
+    for frame in frames.unique().tolist():
+        rows = frames == frame
+        keys[rows] = content_keys(ids[rows, :frame])
+    return keys
+
+
 def mix(state: Tensor, value: Tensor) -> Tensor:
     """Returns int64 keys that depend on `state` and `value` both."""
     return _scramble((state + _GOLDEN) ^ _scramble(value + _GOLDEN))

@@ -88,6 +88,10 @@ class ModuleLayer(Protocol):
         """
         ...
 
+    def gradient_times_input(self, ids: Tensor) -> Tensor:
+        """Returns x_p . dS/dx_p for the predicted class of sentences (b, L), through the whole module: (b, L)."""
+        ...
+
     def in_fields(self, places: Places, most: int) -> Iterator[tuple[Tensor, FieldFunction]]:
         """Yields which of N locations can be computed at once, `most` at most, (n,) int64, and the function.
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fastinterp import interpret
 from fastinterp.evaluation import answers as module
 from fastinterp.evaluation.answers import answer_activations, answer_ids, field_activations, location_activations
+from fastinterp.evaluation.places import Fields, fields_at
 from fastinterp.method.saliency import Selection, explain_locations
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.text.vocabulary import PAD
@@ -31,6 +32,12 @@ def layer_of_sentence(model: ConvTextModel, ids: torch.Tensor, layer: int) -> np
                     out[:, place] += hidden[:, place + tap - before] @ w[:, :, tap].T
         hidden = np.maximum(out, 0)
     return hidden
+
+
+def fields_of(model: ConvTextModel, layer: int, location: list[int]) -> Fields:
+    """Fields of locations of sentences without tokens, to be filled."""
+    ids, places = model.encode([""] * len(location)), torch.tensor(location, dtype=torch.int64)
+    return fields_at(model, layer, ids, Selection(torch.arange(len(location)), places))
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -57,7 +64,8 @@ def test_an_answer_read_in_place_of_the_field_is_a_sentence_with_those_words(dat
     words = data.draw(st.lists(st.sampled_from(WORDS), max_size=last - first))
     offset = data.draw(st.none() | st.integers(-3, before + after + 3))
     given_offset = None if offset is None else torch.tensor([offset])
-    ids = answer_ids(model, layer, torch.tensor([location]), [words], given_offset)
+    fields = fields_of(model, layer, [location])
+    ids = answer_ids(model, fields, [words], given_offset)
     assert ids.shape == (1, before + after + 1)
     sentence, expected_ids = torch.full((1, model.length), PAD), torch.full_like(ids, PAD)
     begins = first if offset is None else location - before + offset
@@ -66,7 +74,7 @@ def test_an_answer_read_in_place_of_the_field_is_a_sentence_with_those_words(dat
             sentence[0, place] = model.words.index(word)
             expected_ids[0, place - location + before] = model.words.index(word)
     assert torch.equal(ids, expected_ids)
-    found = answer_activations(model, layer, torch.tensor([location]), ids)
+    found = answer_activations(model, layer, fields, ids)
     expected = layer_of_sentence(model, sentence, layer)[:, location]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
@@ -76,34 +84,36 @@ def test_the_tokens_that_a_location_sees_stand_where_they_stood(model: ConvTextM
     ids = model.encode(TEXTS)
     _, chosen, own = explain_locations(model, ids, layer, 3)
     tokens = [location.tokens for each in interpret(model, TEXTS, layer) for location in each.locations]
-    read = answer_activations(model, layer, chosen.location, answer_ids(model, layer, chosen.location, tokens))
+    fields = fields_at(model, layer, ids, chosen)
+    read = answer_activations(model, layer, fields, answer_ids(model, fields, tokens))
     np.testing.assert_allclose(read.numpy(), own.numpy(), atol=1e-5)
 
 
 def test_rows_outside_the_frame_and_words_beyond_it_are_not_read(model: ConvTextModel):
     before, after = model.config.receptive_field(1)
-    place = torch.tensor([0, model.length - 1])
+    place = fields_of(model, 1, [0, model.length - 1])
     inputs = torch.ones(2, before + after + 1, 7)
     changed = inputs.clone()
     changed[0, :before], changed[1, before + 1 :] = 9, 9
     assert torch.equal(field_activations(model, 1, place, inputs), field_activations(model, 1, place, changed))
-    ids = answer_ids(model, 1, place, [["good"] * 20] * 2)
+    ids = answer_ids(model, place, [["good"] * 20] * 2)
     assert (ids == PAD).tolist() == [[True] * before + [False] * (after + 1), [False] * (before + 1) + [True] * after]
 
 
 def test_no_answers_are_an_answer_too(model: ConvTextModel):
     none = torch.zeros(0, dtype=torch.int64)
     for layer, channels in enumerate(model.config.channels):
-        ids = answer_ids(model, layer, none, [])
-        assert answer_activations(model, layer, none, ids).shape == (0, channels)
+        fields = fields_of(model, layer, [])
+        ids = answer_ids(model, fields, [])
+        assert answer_activations(model, layer, fields, ids).shape == (0, channels)
         assert location_activations(model, model.encode([]), layer, Selection(none, none)).shape == (0, channels)
 
 
 def test_what_does_not_fit_is_named(model: ConvTextModel):
-    place = torch.tensor([0, 1])
+    place = fields_of(model, 0, [0, 1])
     with pytest.raises(ValueError, match="words: expected one list for each of 2 locations, got 1"):
-        answer_ids(model, 0, place, [["good"]])
+        answer_ids(model, place, [["good"]])
     with pytest.raises(ValueError, match=r"ids: expected int64 of shape \(2, 3\), got torch.int64 of shape \(2, 4\)"):
         answer_activations(model, 0, place, torch.zeros(2, 4, dtype=torch.int64))
     with pytest.raises(ValueError, match="layer: expected 0 to 1, got 2"):
-        answer_ids(model, 2, place, [[], []])
+        fields_of(model, 2, [0])

@@ -88,13 +88,13 @@ def test_what_is_measured_is_what_interpret_says(
 
 def test_figures_are_those_of_their_definitions(whole: ConvTextModel, table: AnswersTable):
     found = explain(whole, SENTENCES, Asked(1, 2, 3, FAST, inputs=True))
-    answer, location = found.answers[STANDS_OUT], found.selection.location
+    answer = found.answers[STANDS_OUT]
     estimates = row(table, STANDS_OUT).estimates
     said: list[list[str]] = [[] for _ in SENTENCES]
     for words, sentence in zip(answer.words, found.sentence.tolist(), strict=True):
         said[sentence] += words
-    assert estimates["matching"].value == pytest.approx(float(matches(whole, said, found.label).nanmean()))
-    reached = field_activations(whole, 1, location, answer.inputs)
+    assert estimates["matching"].value == pytest.approx(float(matches(whole, found.ids, said, found.label).nanmean()))
+    reached = field_activations(whole, 1, found.fields, answer.inputs)
     assert torch.allclose(reached, answer.field, atol=1e-6)
     ranks = identification_ranks(reached, found.activations, found.key, found.class_of_location, whitening_of(whole, 1))
     assert estimates["field_identified"].value == pytest.approx(float(ranks.identified.nanmean()))

@@ -99,35 +99,35 @@ def test_top_tokens_are_the_best_of_each_share(length: int, seed: int, ties: boo
     scores = torch.randn(1, 40, generator=torch.Generator().manual_seed(seed))
     scores = scores.round() if ties else scores
     order = sorted(range(length), key=lambda place: (-float(scores[0, place]), place))
-    for share, found in zip(SHARES, top_tokens(ids, scores), strict=True):
+    for share, found in zip(SHARES, top_tokens(ids != 0, scores), strict=True):
         count = -(-length * round(share * 100) // 100)
         assert found[0].nonzero()[:, 0].tolist() == sorted(order[:count])
 
 
 def test_rounding_adds_no_token():
     ids, scores = torch.full((1, 100), 5), torch.zeros(1, 100)
-    assert [int(found.sum()) for found in top_tokens(ids, scores, [0.55, 0.07, 1])] == [55, 7, 100]
+    assert [int(found.sum()) for found in top_tokens(ids != 0, scores, [0.55, 0.07, 1])] == [55, 7, 100]
 
 
 def test_so_many_tokens_of_highest_score_are_named():
     ids = torch.tensor([[4, 5, 6, 0], [7, 0, 0, 0]])
     scores = torch.tensor([[0.1, 0.3, 0.2, 9.0], [-1.0, 9.0, 9.0, 9.0]])
-    found = highest_tokens(ids, scores, torch.tensor([[2], [3]]))
+    found = highest_tokens(ids != 0, scores, torch.tensor([[2], [3]]))
     assert found.tolist() == [[False, True, True, False], [True, False, False, False]]
 
 
 def test_random_tokens_are_as_many_and_depend_on_the_sentence_alone(model: ConvTextModel):
     ids = model.encode(TEXTS * 3)
     rationale = (torch.rand(ids.shape, generator=torch.Generator().manual_seed(0)) < 0.5) & (ids != 0)
-    drawn = random_tokens(ids, rationale, seed=1)
+    drawn = random_tokens(model, ids, rationale, seed=1)
     assert torch.equal(drawn.sum(dim=1), rationale.sum(dim=1))
     assert not (drawn & (ids == 0)).any()
-    assert torch.equal(random_tokens(ids[3:4], rationale[3:4], seed=1), drawn[3:4])
-    assert torch.equal(random_token_scores(ids)[:6], random_token_scores(ids)[6:12])
+    assert torch.equal(random_tokens(model, ids[3:4], rationale[3:4], seed=1), drawn[3:4])
+    assert torch.equal(random_token_scores(model, ids)[:6], random_token_scores(model, ids)[6:12])
     many = ids[3].repeat(400, 1)
     half = torch.zeros_like(many, dtype=torch.bool)
     half[:, :3] = True
-    seeds = torch.stack([random_tokens(many[:1], half[:1], seed)[0] for seed in range(900)]).double().mean(0)
+    seeds = torch.stack([random_tokens(model, many[:1], half[:1], seed)[0] for seed in range(900)]).double().mean(0)
     np.testing.assert_allclose(seeds.numpy(), 3 / 9, atol=0.08)  # five standard deviations
 
 
@@ -173,7 +173,7 @@ def test_gradient_times_input_is_a_difference_quotient(activation: str, at_once:
 def test_no_sentences_are_measured_as_none(model: ConvTextModel):
     ids = model.encode([])
     assert gradient_times_input(model, ids).shape == (0, 9)
-    assert aopc(model, ids, top_tokens(ids, torch.zeros(0, 9)))["aopc_suff"].shape == (0,)
+    assert aopc(model, ids, top_tokens(ids != 0, torch.zeros(0, 9)))["aopc_suff"].shape == (0,)
 
 
 def test_what_does_not_fit_is_named(model: ConvTextModel):
@@ -183,10 +183,10 @@ def test_what_does_not_fit_is_named(model: ConvTextModel):
     with pytest.raises(ValueError, match=r"rationales: expected bool of shape \(6, 9\), got torch.float32"):
         aopc(model, ids, [torch.zeros(6, 9)])
     with pytest.raises(ValueError, match=r"scores: expected numbers of shape \(6, 9\), got \(6, 8\) or NaN"):
-        top_tokens(ids, torch.zeros(6, 8))
+        top_tokens(ids != 0, torch.zeros(6, 8))
     with pytest.raises(ValueError, match=r"scores: expected numbers of shape \(6, 9\), got \(6, 9\) or NaN"):
-        top_tokens(ids, torch.full((6, 9), torch.nan))
+        top_tokens(ids != 0, torch.full((6, 9), torch.nan))
     with pytest.raises(ValueError, match="shares: expected at most 1, got 1.5"):
-        top_tokens(ids, torch.zeros(6, 9), [1.5])
+        top_tokens(ids != 0, torch.zeros(6, 9), [1.5])
     with pytest.raises(ValueError, match="shares: expected more than 0, got 0"):
-        top_tokens(ids, torch.zeros(6, 9), [0])
+        top_tokens(ids != 0, torch.zeros(6, 9), [0])

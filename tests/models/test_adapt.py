@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastinterp import AdaptedModel, OptimizationConfig, adapt, interpret, saliency
+from fastinterp import AdaptedModel, OptimizationConfig, adapt, fit_background, interpret, saliency
 from fastinterp.text.tokenizer import TokenizedText
 
 WORDS = ["<pad>", "<unk>", *(f"w{i}" for i in range(2, 30))]
@@ -228,6 +228,24 @@ def test_special_tokens_are_never_explained(tokenizer):
         assert sum(each.token_scores) + each.rest_score == pytest.approx(each.score, abs=1e-5)
     # A location that sees special tokens alone is none.
     assert interpret(model, "", optimization=FEW).locations == ()
+
+
+def test_special_tokens_stay_where_words_stand_for_the_others():
+    model = adapted(words=None, tokenizer=hugging_face())
+    background = fit_background(model, [f"w{i} w{i + 1} w{i + 2} w{i + 3}" for i in range(4, 26)])
+    result = interpret(model, "w5 w9 w6", answers=["stands_out"], background=background, locations=3)
+    whitening, module = background.layer(model, 0).whitening(), model.module
+    rows = [2, 5, 9, 6, 3]
+    assert len(result.locations) == 3
+    for location in result.locations:
+        said = list(rows)
+        for place, (word, _) in zip(location.token_indices, location.position_words, strict=True):
+            assert word.startswith("w")
+            said[place] = int(word[1:])
+        vectors = module.embedding(torch.tensor([rows, said])).transpose(1, 2)
+        hidden = functional.relu(module.conv(vectors))[:, :, location.index].detach().double()
+        one, other = (hidden - whitening.mean) @ whitening.factor
+        assert location.likeness == pytest.approx(float(functional.cosine_similarity(one, other, dim=0)), abs=1e-5)
 
 
 def test_every_kind_of_tokenizer_gives_the_same():

@@ -29,7 +29,7 @@ from fastinterp import (
 )
 from fastinterp.data.splits import TextDataset
 from fastinterp.method.starts import content_keys, mix, random_starts
-from fastinterp.text.tokenizer import tokenize
+from fastinterp.text.kim import tokenize
 
 WORDS, TEXTS = 400, 800
 CONFIG = OptimizationConfig(steps=30, learning_rate=0.01)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from fastinterp.messages import plural
-from fastinterp.models.adapt.calls import Caller, Forward
+from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.classifier import AdaptedModel
-from fastinterp.models.adapt.find import find_embedding, listed, name_of, split_call, unwrap
+from fastinterp.models.adapt.find import listed, name_of, parts_of, split_call, unwrap
 from fastinterp.models.adapt.frames import Frames, class_scores
+from fastinterp.models.adapt.lookup import Forward, find_lookup
 from fastinterp.models.adapt.probe import (
     Layout,
     convolution_calls,
@@ -64,10 +65,12 @@ def adapt(
             of the library `tokenizers`, a fast one of `transformers`, or one of ours. Special tokens are never
             explained.
         words: a word for each row of the embedding, or a mapping of words to rows; by default the tokenizer's own.
-        embedding: the `torch.nn.Embedding`, or its name; needed where there are several.
-        layer: the layer to explain, or several, each a module or a name as `named_modules()` has it; "name:2" is
-            the second call in a pass. `interpret(layer=...)` takes their names and indices. The convolutions follow
-            behind them; by default they alone are the layers, in the order of their calls.
+        embedding: the `torch.nn.Embedding`, or another part of the module whose output is the rows of a (V, D) table
+            for the ids, or its name; needed where there are several.
+        layer: the layer to explain, or several, each a module or a name as `named_modules()` or, of a Keras model, its
+            `layers` have it; "name:2" is the second call in a pass. `interpret(layer=...)` takes their names and
+            indices. The convolutions follow behind them; by default they alone are the layers, in the order of their
+            calls.
         classes: names of the classes.
         padding_id: the embedding's row of padding, which fills up sentences shorter than the module takes or `length`.
         unknown_id: the row of words that it does not have, if there is one.
@@ -81,10 +84,11 @@ def adapt(
         ValueError: what was named is not there, does not fit the module, or the module cannot be called so; one line.
     """
     found, note = unwrap(module)
-    _, table = find_embedding(found, embedding)
     if forward is not None and not callable(forward):
         raise TypeError(f"forward: expected a callable (module, ids, lengths), got {type(forward).__name__}")
-    size = table.num_embeddings
+    frame = None if length is None else integer("length", length, least=1, most=MOST_POSITIONS)
+    table = find_lookup(found, parts_of(found), embedding, forward, frame)
+    size = table.rows
     listed_words = words_of(tokenizer, words, size)
     padding = integer("padding_id", padding_id, least=0, most=size - 1)
     unknown = None if unknown_id is None else integer("unknown_id", unknown_id, least=0, most=size - 1)
@@ -96,7 +100,6 @@ def adapt(
     lexicon = Lexicon(listed_words, rows, padding, unknown)
     caller = Caller(found, table, forward)
     check_device(caller.device)
-    frame = None if length is None else integer("length", length, least=1, most=MOST_POSITIONS)
     frames = Frames(frame, shortest_text(caller, frame))
     calls = _layers(caller, frames, layer)
     ids = drawn_ids(caller, 2, probed_length(frames.shortest, frame))
@@ -143,7 +146,7 @@ def _layers(caller: Caller, frames: Frames, wanted: Layer | Sequence[Layer] | No
     for each in asked:
         name, number = split_call("layer", each) if isinstance(each, str) else (each, 1)
         valid = [call.name for call in convolutions]
-        call = find_call(caller, length, name_of("layer", caller.module, name, valid), number, convolutions)
+        call = find_call(caller, length, name_of("layer", caller.parts, name, valid), number, convolutions)
         calls.append((call, layout_of(caller, call, length)))
     known = {call for call, _ in calls}
     for call in convolutions:
@@ -152,7 +155,7 @@ def _layers(caller: Caller, frames: Frames, wanted: Layer | Sequence[Layer] | No
             if layout is not None:
                 calls.append((call, layout))
     if not calls:
-        names = [name for name, _ in caller.module.named_modules() if name]
+        names = [name for name in caller.parts if name]
         raise ValueError(
             f"layer: expected one of {listed(names)} to be named, got none, and a pass over a text calls no "
             "convolution that has locations"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from fastinterp.models.adapt.find import parts_of
+from fastinterp.models.adapt.lookup import Forward, Lookup, evaluating
 from fastinterp.models.adapt.watch import LayerCall, Passed, Reached, Watch
-
-Forward = Callable[[nn.Module, Tensor, Tensor], Any]
 
 
 class Caller:
@@ -25,8 +24,9 @@ class Caller:
         forward: how it is called; None for `module(ids)`.
     """
 
-    def __init__(self, module: nn.Module, embedding: nn.Embedding, forward: Forward | None) -> None:
+    def __init__(self, module: nn.Module, embedding: Lookup, forward: Forward | None) -> None:
         self.module, self.embedding, self._forward = module, embedding, forward
+        self.parts = parts_of(module)
         self.batch_first: bool | None = None  # whether the embedding gets ids (B, L); the first pass finds out
         self._lock = threading.RLock()
 
@@ -42,7 +42,7 @@ class Caller:
         layer: LayerCall | None = None,
         embedded: Tensor | None = None,
         stop: bool = False,
-        record: Sequence[type[nn.Module]] | None = None,
+        record: Callable[[nn.Module], bool] | None = None,
     ) -> Passed:
         """Returns what a pass in evaluation mode gives; the first one of all needs B and L to differ.
 
@@ -54,26 +54,25 @@ class Caller:
             layer: whose output is read.
             embedded: (B, L, D), word vectors to be used in place of the embedding's.
             stop: whether the pass ends at the layer.
-            record: kinds of modules whose calls are listed.
+            record: says of a module whether its calls are listed.
 
         Raises:
             ValueError: the embedding is not called, or not with the ids as they are.
         """
         passed, device = Passed(), self.device
         watch = Watch(passed, layer, stop, record is not None)
-        named: list[tuple[str, nn.Module]] = list(self.module.named_modules()) if record is not None else []
         with self._lock, ExitStack() as stack:
             hooks: list[RemovableHandle] = [
-                self.embedding.register_forward_hook(self._embedding_hook(ids, passed, embedded))
+                self.embedding.module.register_forward_hook(self._embedding_hook(ids, passed, embedded))
             ]
             if layer is not None:
-                hooks.append(self.module.get_submodule(layer.module).register_forward_hook(watch.layer_hook()))
-            for name, part in named:
-                if isinstance(part, tuple(record or ())):
+                hooks.append(self.parts[layer.module].register_forward_hook(watch.layer_hook()))
+            for name, part in self.parts.items():
+                if record is not None and record(part):
                     hooks.append(part.register_forward_hook(watch.recording_hook(name)))
             for hook in hooks:
                 stack.callback(hook.remove)
-            stack.enter_context(_evaluating(self.module))
+            stack.enter_context(evaluating(self.parts.values()))
             stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
             # A GPU's recurrent layers take no gradient in evaluation mode but without cuDNN.
             stack.enter_context(torch.backends.cudnn.flags(enabled=device.type != "cuda", allow_tf32=False))
@@ -96,7 +95,7 @@ class Caller:
 
     def _embedding_hook(self, ids: Tensor, passed: Passed, embedded: Tensor | None) -> Callable[..., Tensor]:
         def replace(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            shape = tuple(given[0].shape)
+            shape = tuple(given[self.embedding.argument].shape)
             if self.batch_first is None:
                 self.batch_first = shape != tuple(ids.shape[::-1])
             expected = tuple(ids.shape) if self.batch_first else tuple(ids.shape[::-1])
@@ -120,15 +119,3 @@ class Caller:
 def _usable(given: Tensor) -> Tensor:
     """Returns a tensor that autograd may keep, also where the caller is in inference mode."""
     return given.clone() if given.is_inference() and not torch.is_inference_mode_enabled() else given
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Sets every part to evaluation mode; each gets its own mode back, which may not be that of the whole."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fastinterp.messages import one_line
 from fastinterp.models.adapt.calls import Caller
-from fastinterp.models.adapt.find import listed
+from fastinterp.models.adapt.find import is_convolution, listed
 from fastinterp.models.adapt.frames import Frames, class_scores, tokens_of
 from fastinterp.models.adapt.layer import AdaptedLayer
 from fastinterp.models.adapt.probe import Layout
@@ -115,8 +115,7 @@ class AdaptedModel:
     @property
     def word_vectors(self) -> Tensor:
         """(V, D) vectors of the words; that of padding is what the module has for it."""
-        kept = self.prepared().kept
-        vectors: Tensor = kept["vectors"]
+        vectors: Tensor = self.prepared().kept["vectors"]
         return vectors
 
     @property
@@ -168,12 +167,10 @@ class AdaptedModel:
         """
         names = self.layer_names
         if isinstance(layer, nn.Module):
-            parts = [i for i, (call, _) in enumerate(self._calls) if self.module.get_submodule(call.module) is layer]
-            if not parts:
-                raise ValueError(
-                    f"layer: expected one of {listed(names)}, got a {type(layer).__name__} of another name"
-                )
-            return parts[0]
+            parts = [i for i, (call, _) in enumerate(self._calls) if self.caller.parts[call.module] is layer]
+            if parts:
+                return parts[0]
+            raise ValueError(f"layer: expected one of {listed(names)}, got a {type(layer).__name__} of another name")
         if isinstance(layer, str):
             if layer not in names:
                 raise ValueError(f"layer: expected one of {listed(names)}, got {got(layer)}; adapt(layer=) adds others")
@@ -224,8 +221,8 @@ class AdaptedModel:
         found = []
         for place, number in weights:
             for index, (call, _) in enumerate(self._calls):
-                weight = getattr(self.module.get_submodule(call.module), "weight", None)
-                if isinstance(weight, Tensor) and (weight.data_ptr(), call.call) == (place, number):
+                part = self.caller.parts[call.module]
+                if call.call == number and is_convolution(part) and place in map(Tensor.data_ptr, part.parameters()):
                     found.append(index)
                     break
         return tuple(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -53,41 +53,41 @@ def unwrap(module: object) -> tuple[nn.Module, str | None]:
         return copy.deepcopy(module).float(), what
 
 
-def find_embedding(module: nn.Module, wanted: nn.Module | str | None) -> tuple[str, nn.Embedding]:
-    """Returns name and module of the embedding.
+def parts_of(module: nn.Module) -> dict[str, nn.Module]:
+    """Returns a module and all its parts by name.
 
-    Args:
-        module: where to look.
-        wanted: the embedding, its dotted name, or None where there is only one.
-
-    Raises:
-        TypeError: what was named is no embedding.
-        ValueError: there is none, or none of that name, or several to choose from.
+    Keras models do not register the layers that they list in `layers`; these have names of their own.
     """
-    candidates = {name: each for name, each in module.named_modules() if isinstance(each, nn.Embedding)}
-    if not candidates:
-        raise ValueError(f"module: expected one with a torch.nn.Embedding, got {type(module).__name__} without any")
-    if wanted is None:
-        if len(candidates) > 1:
-            raise ValueError(f"embedding: expected one of {listed(candidates)} to be named, got none")
-        return next(iter(candidates.items()))
-    name = name_of("embedding", module, wanted, candidates)
-    if name not in candidates:
-        kind = type(module.get_submodule(name)).__name__
-        raise TypeError(f"embedding: expected a torch.nn.Embedding, one of {listed(candidates)}, got {name} ({kind})")
-    return name, candidates[name]
+    parts: dict[str, nn.Module] = dict(module.named_modules())
+    known = {id(part) for part in parts.values()}
+    waiting = list(parts.items())
+    while waiting:
+        prefix, part = waiting.pop(0)
+        layers = getattr(part, "layers", ())
+        for layer in layers if isinstance(layers, (list, tuple)) else ():
+            name = getattr(layer, "name", None)
+            if isinstance(layer, nn.Module) and isinstance(name, str) and id(layer) not in known:
+                name = f"{prefix}.{name}" if prefix else name
+                known.add(id(layer))
+                parts[name] = layer
+                waiting.append((name, layer))
+    return parts
 
 
-def name_of(argument: str, module: nn.Module, wanted: object, valid: Iterable[str]) -> str:
+def is_convolution(part: nn.Module) -> bool:
+    """Whether a part is a convolution over one or two dimensions, torch's or Keras' (which need not be installed)."""
+    return isinstance(part, CONVOLUTIONS) or type(part).__name__ in ("Conv1D", "Conv2D")
+
+
+def name_of(argument: str, parts: Mapping[str, nn.Module], wanted: object, valid: Iterable[str]) -> str:
     """Returns the dotted name of a module that was given by name or as itself.
 
     Raises:
         TypeError: neither a module nor a name.
-        ValueError: it is not in `module`; the message lists `valid`.
+        ValueError: it is none of `parts`; the message lists `valid`.
     """
-    names: dict[str, nn.Module] = dict(module.named_modules())
     if isinstance(wanted, nn.Module):
-        found = next((name for name, each in names.items() if each is wanted), None)
+        found = next((name for name, each in parts.items() if each is wanted), None)
         if found is None:
             raise ValueError(
                 f"{argument}: expected a part of the module, such as {listed(valid)}, got a {type(wanted).__name__} "
@@ -96,7 +96,7 @@ def name_of(argument: str, module: nn.Module, wanted: object, valid: Iterable[st
         return found
     if not isinstance(wanted, str):
         raise TypeError(f"{argument}: expected a module or its name, got {type(wanted).__name__}")
-    if wanted not in names or not wanted:
+    if wanted not in parts or not wanted:
         raise ValueError(f"{argument}: expected one of {listed(valid)}, got {got(wanted)}")
     return wanted
 

@@ -132,6 +132,30 @@ class AdaptedLayer:
         hidden, gradients = (self.layout.normalise(each)[:count] for each in (layer, gradient))
         return scores.detach(), hidden, gradients
 
+    def gradient_times_input(self, ids: Tensor) -> Tensor:
+        """Returns x_p . dS/dx_p of word vectors, by one pass forward and one back for each length of frame.
+
+        Args:
+            ids: (b, L) int64, on the CPU.
+
+        Returns:
+            (b, L) float32, for each sentence's predicted class; 0 outside its frame.
+        """
+        frames = self.frames.of(ids)
+        found = torch.zeros(ids.shape, device=self.caller.device)
+        for frame in frames.unique().tolist():
+            for members in (frames == frame).nonzero()[:, 0].split(_ROWS):
+                every = ids[members[torch.arange(_ROWS).clamp(max=len(members) - 1)], :frame]
+                with torch.inference_mode(False), torch.enable_grad():
+                    weight = self.caller.embedding.weight.detach()
+                    vectors = weight[self.rows[every].to(weight.device)].requires_grad_()
+                    passed = self.caller.run(self.rows[every], tokens_of(every), embedded=vectors)
+                    score = class_scores(passed, _ROWS).amax(dim=1).sum()
+                    (gradient,) = torch.autograd.grad(score, vectors)
+                each = (gradient * vectors.detach()).sum(dim=2)[: len(members)]
+                found[members.to(found.device), :frame] = each
+        return found
+
     def _explain_none(self) -> tuple[Tensor, Tensor, Tensor]:
         """What is said of no sentences: tensors of the right widths."""
         frame = self.frames.length or max(self.frames.shortest, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from fastinterp.messages import one_line
 from fastinterp.models.adapt.calls import Caller
-from fastinterp.models.adapt.find import CONVOLUTIONS, listed
+from fastinterp.models.adapt.find import is_convolution, listed
+from fastinterp.models.adapt.lookup import LONGEST_START, REFUSED
 from fastinterp.models.adapt.watch import LayerCall
 
-_LONGEST_START = 64  # the shortest text that a module takes is no longer
 _PROBED = 40  # tokens of a drawn text, more where a layer needs more
 _MORE = 16  # tokens of a longer one, by which the axis of locations is told from the others
-# What too short a text, or one of another length than a layer was made for, raises in the modules that people write.
-REFUSED = (RuntimeError, ValueError, IndexError, AssertionError)
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,9 @@ class Layout:
 def drawn_ids(caller: Caller, count: int, length: int, seed: int = 0) -> Tensor:
     """Returns ids (B, L) int64 of drawn texts without padding."""
     generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(caller.embedding.num_embeddings, (count, length), generator=generator)
-    padding = caller.embedding.padding_idx
-    if padding is not None and caller.embedding.num_embeddings > 1:
+    ids = torch.randint(caller.embedding.rows, (count, length), generator=generator)
+    padding = caller.embedding.padding
+    if padding is not None and caller.embedding.rows > 1:
         ids[ids == padding] = 1 if padding == 0 else 0
     return ids
 
@@ -58,7 +56,7 @@ def shortest_text(caller: Caller, length: int | None) -> int:
         ValueError: the module takes none.
     """
     fault: Exception | None = None
-    for tokens in range(1, _LONGEST_START + 1) if length is None else (length,):
+    for tokens in range(1, LONGEST_START + 1) if length is None else (length,):
         try:
             # Two texts; the first pass, whose shape says what is sentence and what token, needs another number.
             count = 3 if tokens == 2 else 2
@@ -70,7 +68,7 @@ def shortest_text(caller: Caller, length: int | None) -> int:
             fault = error
         else:
             return tokens
-    lengths = f"1 to {_LONGEST_START}" if length is None else str(length)
+    lengths = f"1 to {LONGEST_START}" if length is None else str(length)
     raise ValueError(
         f"module: expected one that takes ids (B, L), got a failure at texts of {lengths} tokens ({one_line(fault)}); "
         "length= names the length that it takes, forward= says how it is called"
@@ -79,13 +77,13 @@ def shortest_text(caller: Caller, length: int | None) -> int:
 
 def convolution_calls(caller: Caller, length: int) -> list[LayerCall]:
     """Returns the calls of convolutions in a pass over texts of so many tokens, in their order."""
-    return recorded_calls(caller, length, CONVOLUTIONS)
+    return recorded_calls(caller, length, is_convolution)
 
 
-def recorded_calls(caller: Caller, length: int, kinds: Sequence[type[nn.Module]]) -> list[LayerCall]:
-    """Returns the calls of modules of these kinds in a pass, in their order."""
+def recorded_calls(caller: Caller, length: int, wanted: Callable[[nn.Module], bool]) -> list[LayerCall]:
+    """Returns the calls in a pass of the modules that are wanted, in their order."""
     with torch.no_grad():
-        passed = caller.run(drawn_ids(caller, 2, length), torch.full((2,), length), record=kinds)
+        passed = caller.run(drawn_ids(caller, 2, length), torch.full((2,), length), record=wanted)
     return [call for call, _ in passed.calls]
 
 
@@ -147,11 +145,11 @@ def find_call(caller: Caller, length: int, name: str, call: int, valid: Sequence
     Raises:
         ValueError: it is not called so often.
     """
-    kind = type(caller.module.get_submodule(name))
+    part = caller.parts[name]
     for each in valid:
         if (each.module, each.call) == (name, call):
             return each
-    of_kind = [each for each in recorded_calls(caller, length, (kind,)) if each.module == name]
+    of_kind = [each for each in recorded_calls(caller, length, lambda each: each is part) if each.module == name]
     if len(of_kind) < call:
         raise ValueError(
             f"layer: expected one of {listed(each.name for each in valid)} or another module that a pass calls, got "

@@ -178,7 +178,7 @@ def _from_rows(
         lexicon.words[row] if hidden or begin >= end else text[begin:end]
         for row, (begin, end), hidden in zip(rows, spans, masked, strict=True)
     )
-    return Read(TokenizedText(tokens, _uncovered(text, spans)), rows)
+    return Read(TokenizedText(tokens, _uncovered(text, spans), tuple(spans)), rows)
 
 
 def _row(given: object, lexicon: Lexicon) -> int:

@@ -77,7 +77,7 @@ def _dependence(caller: Caller, layer: LayerCall, layout: Layout, ids: Tensor, m
     """
     if middle:
         return _gradients(caller, layer, layout, ids, None, 1)[0]
-    count = max(1, min(ids.shape[1], _FLOATS_AT_ONCE // (ids.shape[1] * caller.embedding.embedding_dim)))
+    count = max(1, min(ids.shape[1], _FLOATS_AT_ONCE // (ids.shape[1] * caller.embedding.width)))
     found: list[Tensor] = []
     locations = 1
     while len(found) * count < locations:
@@ -93,7 +93,7 @@ def _gradients(
     tokens = ids.shape[1]
     generator = torch.Generator().manual_seed(int(ids.sum()))
     scale = caller.embedding.weight.detach().std().cpu()
-    vectors = torch.randn(1, tokens, caller.embedding.embedding_dim, generator=generator)
+    vectors = torch.randn(1, tokens, caller.embedding.width, generator=generator)
     with torch.inference_mode(False), torch.enable_grad():
         # Row i of the batch asks for the i-th of the chosen locations.
         embedded = (vectors * (scale if scale > 0 else 1)).to(caller.device).repeat(count, 1, 1).requires_grad_()

@@ -7,14 +7,13 @@ only proposed: `verified` compares it with the module's own activations, at ever
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.probe import drawn_ids
+from fastinterp.models.adapt.tape import Step, Tape
 from fastinterp.models.adapt.watch import LayerCall
 from fastinterp.models.protocol import ConvolutionStack
 from fastinterp.models.receptive_field import ReceptiveField
@@ -74,42 +73,6 @@ class Recognised:
     weights: tuple[tuple[int, int], ...]
 
 
-@dataclass
-class _Step:
-    name: str
-    given: list[Any]
-    inputs: list[int]
-    output: int
-
-
-class _Writing:
-    """Writes down each operator of a pass.
-
-    Apart from `_Tape`, since torch loads its compiler, which takes seconds, for a mode that defines this method itself.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[_Step] = []
-        self._alive: list[object] = []  # so that no tensor gets another's identity
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        first = result[0] if isinstance(result, (tuple, list)) and result else result
-        if isinstance(first, Tensor):
-            name = func.overloadpacket.__name__
-            inputs = [id(each) for each in args if isinstance(each, Tensor)]
-            self.steps.append(
-                _Step(name if name.startswith("_") else name.removesuffix("_"), list(args), inputs, id(first))
-            )
-            self._alive.append((args, result))
-        return result
-
-
-class _Tape(_Writing, TorchDispatchMode):
-    """A pass, written down."""
-
-
 def recognise(caller: Caller, layer: LayerCall, length: int) -> Recognised:
     """Returns the convolutions from the word vectors to a layer.
 
@@ -121,7 +84,7 @@ def recognise(caller: Caller, layer: LayerCall, length: int) -> Recognised:
     Raises:
         NotRecognised: there is something else on the way, or what the kernels do not have.
     """
-    tape = _Tape()
+    tape = Tape()
     with torch.no_grad(), tape:
         passed = caller.run(drawn_ids(caller, 2, length), torch.full((2,), length), layer, stop=True)
     if passed.layer is None or passed.embedded is None:
@@ -159,10 +122,10 @@ class _Block:
         return "valid" if self.padding == (0, 0) else "other"
 
 
-def _blocks(steps: list[_Step], output: int, start: int) -> list[_Block]:
+def _blocks(steps: list[Step], output: int, start: int) -> list[_Block]:
     """Goes back from the layer's output to the word vectors, and returns the convolutions on the way, first to last."""
     blocks: list[_Block] = []
-    activation, norms, place, wanted = "identity", list[_Step](), len(steps), output
+    activation, norms, place, wanted = "identity", list[Step](), len(steps), output
     pending = False  # an activation or batch norm that no convolution has come before yet
     while wanted != start or _written_since(steps, place, wanted):
         place = next((i for i in range(place - 1, -1, -1) if steps[i].output == wanted), -1)
@@ -172,11 +135,11 @@ def _blocks(steps: list[_Step], output: int, start: int) -> list[_Block]:
         if step.name == "convolution":
             block = _block(step, steps[:place])
             for norm in reversed(norms):
-                _fold(block, norm)
+                (_fold if norm.name in _BATCH_NORMS else _add)(block, norm)
             block.activation = activation
             blocks.append(block)
             activation, norms, pending = "identity", [], False
-        elif step.name in _BATCH_NORMS:
+        elif step.name in _BATCH_NORMS or (step.name == "add" and _is_vector(step.given[1])):
             norms.append(step)
             pending = True
         elif step.name in _ACTIVATIONS:
@@ -197,12 +160,12 @@ def _blocks(steps: list[_Step], output: int, start: int) -> list[_Block]:
     return blocks[::-1]
 
 
-def _written_since(steps: list[_Step], place: int, wanted: int) -> bool:
+def _written_since(steps: list[Step], place: int, wanted: int) -> bool:
     """Whether an operator before `place` wrote into the word vectors themselves."""
     return any(step.output == wanted and wanted in step.inputs for step in steps[:place])
 
 
-def _pad(block: _Block, step: _Step) -> None:
+def _pad(block: _Block, step: Step) -> None:
     """Adds zeros that are put before and behind a convolution's input by an operator of their own."""
     pads = [int(each) for each in step.given[1]] + [0, 0, 0, 0]
     before, behind = pads[2 * block.axis : 2 * block.axis + 2]
@@ -211,7 +174,7 @@ def _pad(block: _Block, step: _Step) -> None:
     block.padding = (block.padding[0] + before, block.padding[1] + behind)
 
 
-def _block(step: _Step, earlier: list[_Step]) -> _Block:
+def _block(step: Step, earlier: list[Step]) -> _Block:
     """Returns a convolution over tokens, of one or two dimensions."""
     given = step.given + [None] * 9
     weight, bias = given[1].detach(), given[2]
@@ -254,7 +217,7 @@ def _dense(weight: Tensor, groups: int) -> Tensor:
     return whole
 
 
-def _fold(block: _Block, norm: _Step) -> None:
+def _fold(block: _Block, norm: Step) -> None:
     """Puts a batch norm in evaluation mode into the convolution before it."""
     scale, shift, mean, variance = (each if each is None else each.detach() for each in norm.given[1:5])
     numbers = [each for each in norm.given[5:] if isinstance(each, float)]
@@ -265,6 +228,19 @@ def _fold(block: _Block, norm: _Step) -> None:
     offset = -mean.double() * factor if shift is None else shift.double() - mean.double() * factor
     block.weight = (block.weight.double() * factor[:, None, None]).float()
     block.bias = (block.bias.double() * factor + offset).float()
+
+
+def _is_vector(value: object) -> bool:
+    """Whether a value has a number for each of several channels, or one for all, as a bias that is added apart has."""
+    return isinstance(value, Tensor) and value.numel() == max(value.shape, default=1)
+
+
+def _add(block: _Block, step: Step) -> None:
+    """Puts a bias that is added behind a convolution, as Keras does, into it."""
+    bias = step.given[1].detach().flatten()
+    if len(bias) not in (1, len(block.bias)):
+        raise NotRecognised("add stands between the embedding and it")
+    block.bias = block.bias + bias
 
 
 def _stack(blocks: list[_Block], activation: str) -> Recognised:
