@@ -111,7 +111,7 @@ class ModelConfig:
         return cls(**given)
 
     def to_fields(self) -> dict[str, object]:
-        """Returns what `from_fields` takes, as JSON knows it; that of a stack is what it was before there were branches."""
+        """Returns what `from_fields` takes, as JSON knows it; of a stack the same as before there were branches."""
         fields: dict[str, object] = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         if not self.branches:
             del fields["branches"]
