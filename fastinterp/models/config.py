@@ -111,8 +111,10 @@ class ModelConfig:
         return cls(**given)
 
     def to_fields(self) -> dict[str, object]:
-        """Returns what `from_fields` takes, as JSON knows it."""
+        """Returns what `from_fields` takes, as JSON knows it; of a stack the same as before there were branches."""
         fields: dict[str, object] = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        if not self.branches:
+            del fields["branches"]
         return {**fields, "tokenizer": make_tokenizer(self.tokenizer).to_fields()}
 
     @classmethod

@@ -36,7 +36,7 @@ def save_flat(model: ConvTextModel, folder: Path) -> None:
     """A model folder as it was before there were versions, and a choice of tokenizers."""
     folder.mkdir()
     safetensors.torch.save_file(model.state_dict(), folder / "model.safetensors")
-    fields = {name: value for name, value in model.config.to_fields().items() if name not in ("tokenizer", "branches")}
+    fields = {name: value for name, value in model.config.to_fields().items() if name != "tokenizer"}
     (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n")
     model.vocabulary.save(folder / "vocabulary.txt")
     (folder / "metrics.json").write_text("{}")
