@@ -12,7 +12,8 @@ from fastinterp.messages import plural
 from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.frames import Frames
 from fastinterp.models.adapt.layer import AdaptedLayer
-from fastinterp.models.adapt.probe import REFUSED, Layout, probed_length
+from fastinterp.models.adapt.lookup import REFUSED
+from fastinterp.models.adapt.probe import Layout, probed_length
 from fastinterp.models.adapt.receptive import field_of
 from fastinterp.models.adapt.recognise import NotRecognised, Recognised, recognise
 from fastinterp.models.adapt.watch import LayerCall
