@@ -72,7 +72,7 @@ class Caller:
                     hooks.append(part.register_forward_hook(watch.recording_hook(name)))
             for hook in hooks:
                 stack.callback(hook.remove)
-            stack.enter_context(evaluating(self.parts.values()))
+            stack.enter_context(evaluating(self.module))
             stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
             # A GPU's recurrent layers take no gradient in evaluation mode but without cuDNN.
             stack.enter_context(torch.backends.cudnn.flags(enabled=device.type != "cuda", allow_tf32=False))

@@ -123,7 +123,7 @@ def _looked_up(
             for name, part in parts.items():
                 if name:
                     stack.callback(part.register_forward_hook(_hook(name, module, ids, found)).remove)
-            stack.enter_context(evaluating(parts.values()))
+            stack.enter_context(evaluating(module))
             device = next((each.device for each in module.parameters()), ids.device)
             stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
             given = ids.to(device)
@@ -153,7 +153,7 @@ def _hook(name: str, module: nn.Module, ids: Tensor, found: dict[str, Lookup]) -
             if not any(rows.shape == own.shape and torch.equal(rows.cpu().long(), own) for own in (ids, ids.t())):
                 continue
             for tables, key, table in _matrices(module):
-                if table.shape[1] == output.shape[2] and len(table) > 1 and torch.equal(table[rows.long()], output):
+                if len(table) > 1 and torch.equal(table[rows.to(table.device).long()], output.to(table.device)):
                     found.setdefault(name, Lookup(part, tables, key, argument))
 
     return compare
@@ -168,11 +168,10 @@ def _matrices(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]
 
 
 @contextmanager
-def evaluating(parts: Any) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Sets every part to evaluation mode; each gets its own mode back, which may not be that of the whole."""
-    modes = [(part, part.training) for part in parts]
-    for part, _ in modes:
-        part.training = False
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
     try:
         yield
     finally:
