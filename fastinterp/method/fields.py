@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -127,3 +128,23 @@ def pull_back(problems: Problems, pulled: Tensor, inner_slopes: Sequence[Tensor]
             exists = existing_rows(problems, offsets[index], gradients.shape[1])
             gradients = gradients * inner_slopes[index - 1] * exists[..., None]
     return gradients * problems.exists[..., None]
+
+
+def beside_their_middle(problems: Problems) -> bool:
+    """Whether a convolution is padded so much that some fields do not hold their middle row, which operators ask for."""
+    centre = (problems.field - 1) // 2
+    return len(problems.weights) == 1 and bool(((problems.begin > centre) | (problems.end <= centre)).any())
+
+
+def cut_to_their_rows(problems: Problems) -> Iterator[tuple[Tensor, slice, Problems]]:
+    """Yields each kind of fields as problems of their own: (B,) bool whose they are, the rows that exist, the problems.
+
+    Where only some rows of a field of one convolution exist, the filter's other rows play no part.
+    """
+    edges = torch.stack([problems.begin, problems.end], dim=1)
+    for first, last in edges.unique(dim=0).tolist():
+        members = (problems.begin == first) & (problems.end == last)
+        weight = problems.weights[0][:, :, first:last].contiguous()
+        begin, end = (torch.full_like(problems.begin[members], row) for row in (0, last - first))
+        target = problems.target[members].contiguous()
+        yield members, slice(first, last), replace(problems, target=target, weights=[weight], begin=begin, end=end)

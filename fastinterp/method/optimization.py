@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastinterp.kernels import ops
 from fastinterp.kernels.problems import OptimizationConfig, Problems
+from fastinterp.method.fields import beside_their_middle, cut_to_their_rows
 from fastinterp.method.module_path import optimize_by_module
 from fastinterp.method.optimized import OptimizedInputs
 from fastinterp.method.starts import random_starts
@@ -94,9 +95,7 @@ def _start(problems: Problems, keys: Tensor, frame: int | Tensor, config: Optimi
 
 def _joint(problems: Problems, start: Tensor | None, config: OptimizationConfig) -> OptimizedInputs:
     """Eq. 5-7, by Adam from a random start or by the concave-convex procedure."""
-    centre = (problems.field - 1) // 2
-    aside = (problems.begin > centre) | (problems.end <= centre)
-    if len(problems.weights) == 1 and bool(aside.any()):
+    if beside_their_middle(problems):
         return _aside(problems, start, config)
     if start is not None:
         optimum, gates, _ = ops.optimize_adam(problems, start, config)
@@ -111,24 +110,14 @@ def _joint(problems: Problems, start: Tensor | None, config: OptimizationConfig)
 
 
 def _aside(problems: Problems, start: Tensor | None, config: OptimizationConfig) -> OptimizedInputs:
-    """The same for a convolution that is padded so much that some fields lie beside their middle row.
-
-    The operators take none of these. Where only some rows of a field exist, the filter's other rows play no part, so
-    each kind of field is given to them as a problem of its own with a filter of those rows alone.
-    """
+    """The same for a convolution that is padded so much that some fields lie beside their middle row."""
     width = problems.weights[0].shape[1]
     inputs = problems.target.new_zeros(len(problems), problems.field, width)
     gates = torch.zeros_like(problems.target, dtype=torch.bool)
     rest: list[Tensor] | None = None
-    edges = torch.stack([problems.begin, problems.end], dim=1)
-    for first, last in edges.unique(dim=0).tolist():
-        members = (problems.begin == first) & (problems.end == last)
-        weight = problems.weights[0][:, :, first:last].contiguous()
-        begin, end = (torch.full_like(problems.begin[members], row) for row in (0, last - first))
-        target = problems.target[members].contiguous()
-        part = replace(problems, target=target, weights=[weight], begin=begin, end=end)
-        one = _joint(part, None if start is None else start[members, first:last].contiguous(), config)
-        inputs[members, first:last], gates[members] = one.inputs, one.gates
+    for members, rows, part in cut_to_their_rows(problems):
+        one = _joint(part, None if start is None else start[members, rows].contiguous(), config)
+        inputs[members, rows], gates[members] = one.inputs, one.gates
         if one.iterations is not None and one.residual is not None:
             rest = rest or [torch.zeros_like(problems.begin), torch.zeros_like(problems.target[:, 0])]
             rest[0][members], rest[1][members] = one.iterations, one.residual

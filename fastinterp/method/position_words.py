@@ -18,6 +18,7 @@ from torch.nn import functional
 from fastinterp.kernels import ops
 from fastinterp.kernels.problems import Problems
 from fastinterp.method.background import Whitening
+from fastinterp.method.fields import beside_their_middle, cut_to_their_rows
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.validation import integer
 
@@ -100,15 +101,16 @@ def position_words(
     mean, factor = (
         each.to(candidates.device, torch.float32).contiguous() for each in (whitening.mean, whitening.factor)
     )
-    chosen, reached = ops.exchange_words(
-        problems,
-        model.word_vectors[different],
-        number.masked_fill(~filled[..., None], -1),
-        mean,
-        factor,
-        config.rounds,
-        _TIE,
-    )
+    offered = number.masked_fill(~filled[..., None], -1)
+    settled = (mean, factor, config.rounds, _TIE)
+    if beside_their_middle(problems):
+        chosen, reached = torch.zeros_like(stays), torch.zeros_like(problems.target)
+        for members, rows, part in cut_to_their_rows(problems):
+            chosen[members, rows], reached[members] = ops.exchange_words(
+                part, model.word_vectors[different], offered[members, rows].contiguous(), *settled
+            )
+    else:
+        chosen, reached = ops.exchange_words(problems, model.word_vectors[different], offered, *settled)
     ids = candidates.gather(2, chosen[..., None])[..., 0].masked_fill(~occupied, -1).cpu()
     said = cosines.gather(2, chosen[..., None])[..., 0].cpu()
     whitened = whitening.apart(reached)
