@@ -131,7 +131,7 @@ def pull_back(problems: Problems, pulled: Tensor, inner_slopes: Sequence[Tensor]
 
 
 def beside_their_middle(problems: Problems) -> bool:
-    """Whether a convolution is padded so much that some fields do not hold their middle row, which operators ask for."""
+    """Whether a convolution is padded so much that some fields lack their middle row, which the operators ask for."""
     centre = (problems.field - 1) // 2
     return len(problems.weights) == 1 and bool(((problems.begin > centre) | (problems.end <= centre)).any())
 
