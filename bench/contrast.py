@@ -52,7 +52,7 @@ def adam_on_targets(model: ConvTextModel, background: Background, count: int, st
         Peer("batched autograd Adam, tuned", lambda: autograd_adam(*work), goal=ADAM_GOAL, error=error),
     ]
     title = f"contrast targets, mr layer 1, {count} x {steps} steps of Adam"
-    # Two or three of sixty problems lose a gate to float32's rounding, in autograd's hands (.0047) as in ours (.0048); the
+    # A few of sixty problems lose a gate to float32's rounding, in autograd's hands (.0047) as in ours (.0048); the
     # median error of both is 5e-7.
     return compare(title, lambda: ops.optimize_adam(*work)[0], peers, repeats, error, void_above=1e-2)
 
