@@ -25,7 +25,7 @@ def small_mr(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         lines = [f"a {draw.choice(words)} {draw.choice(nouns)} with a {draw.choice(nouns)} {i} ." for i in range(100)]
         (folder / f"rt-polarity.{side}").write_text("\n".join(lines) + "\n")
     monkeypatch.setenv("FASTINTERP_DATA_DIR", str(folder.parent))
-    monkeypatch.setitem(shapes._PRESETS, "mr", (10, (6, 4)))
+    monkeypatch.setitem(shapes._PRESETS, "mr", {"length": 10, "channels": (6, 4), "kernel_sizes": (5, 5)})
     return tmp_path
 
 
