@@ -130,6 +130,12 @@ def small_model(
         return ConvTextModel(config, Vocabulary(("<pad>", "<unk>", *words))).eval()
 
 
+def field_edges(model: ConvTextModel, layer: int, location: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first row of each location's receptive field inside the sentence frame, and one past the last."""
+    field = model.field(layer)
+    return field.edges(location, model.length, field.width)
+
+
 def weights_of(model: ConvTextModel, layer: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Weights and biases of the convolutions up to and including `layer`."""
     stack = model.stack(layer)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastinterp.evaluation.places import Fields, fields_at
 from fastinterp.kernels.problems import Problems
 from fastinterp.method.fields import activations
+from fastinterp.method.places import Fields, fields_at
 from fastinterp.method.saliency import Selection
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.vocabulary import PAD

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from fastinterp.evaluation.places import is_own
 from fastinterp.method.locations import class_index
+from fastinterp.method.places import is_own
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.scripts import letters_by_script, scripts_of_words
 from fastinterp.text.sentences import check_sentences

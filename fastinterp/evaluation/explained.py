@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from fastinterp.evaluation.answers import field_activations, location_activations
-from fastinterp.evaluation.places import Fields, fields_at, same_width
 from fastinterp.evaluation.said import Answer, evidence_words, named
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.answers import (
@@ -28,8 +27,9 @@ from fastinterp.method.contrast import ContrastConfig
 from fastinterp.method.evidence import ActivationIndex
 from fastinterp.method.interpretation import SENTENCES_AT_ONCE
 from fastinterp.method.locations import Located, locate
+from fastinterp.method.places import Fields
 from fastinterp.method.position_words import PositionConfig
-from fastinterp.method.saliency import Selection
+from fastinterp.method.saliency import Selection, same_width
 from fastinterp.method.starts import sentence_keys
 from fastinterp.models.protocol import TextClassifier
 
@@ -190,7 +190,7 @@ def _explain_batch(
     batch = batch_at(model, read, located, settings.layer)
     answers: Answers = [{} for _ in batch.sentence]
     said: dict[str, Answer] = {}
-    fields = fields_at(model, settings.layer, read.ids, located.chosen)
+    fields = batch.fields
     if settings.optimization is not None:
         inputs = add_points_to(model, batch, answers, settings, settings.optimization)
         field_found = field_activations(model, settings.layer, fields, inputs)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fastinterp.evaluation.draws import random_scores
-from fastinterp.evaluation.places import fields_at, is_own
 from fastinterp.method.fields import class_scores
+from fastinterp.method.places import fields_at, is_own
 from fastinterp.method.saliency import Selection
 from fastinterp.method.starts import sentence_keys
 from fastinterp.models.protocol import TextClassifier

@@ -24,12 +24,12 @@ from fastinterp.evaluation.faithfulness import (
     top_tokens,
 )
 from fastinterp.evaluation.inversion import invert
-from fastinterp.evaluation.places import is_own
 from fastinterp.evaluation.reproduction import words_held
 from fastinterp.evaluation.rows import AnswerRow, Measurer
 from fastinterp.evaluation.said import Answer
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.background import fit_background
+from fastinterp.method.places import is_own
 from fastinterp.method.starts import mix
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.protocol import TextClassifier

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastinterp.evaluation.answers import answer_activations
-from fastinterp.evaluation.places import Fields
 from fastinterp.kernels import ops
 from fastinterp.method.background import Whitening
+from fastinterp.method.places import Fields
 from fastinterp.method.threads import one_thread
 from fastinterp.models.protocol import TextClassifier
 

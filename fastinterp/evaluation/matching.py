@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fastinterp.evaluation.places import is_own
 from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.interpretation import interpret
+from fastinterp.method.places import is_own
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.sentences import check_sentences
 from fastinterp.text.vocabulary import PAD

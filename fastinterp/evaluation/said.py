@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastinterp.evaluation.places import same_width
 from fastinterp.method.evidence import Evidence
+from fastinterp.method.saliency import same_width
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.vocabulary import UNKNOWN
 

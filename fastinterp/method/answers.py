@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,11 +17,13 @@ from fastinterp.method.contributions import token_scores
 from fastinterp.method.evidence import ActivationIndex
 from fastinterp.method.locations import ClassChoice, Located, locate
 from fastinterp.method.module_path import module_token_scores
-from fastinterp.method.optimization import field_edges, optimize_inputs
+from fastinterp.method.optimization import optimize_inputs
+from fastinterp.method.places import Fields, fields_at
 from fastinterp.method.position_words import PositionConfig, PositionWords, position_words
 from fastinterp.method.starts import mix, sentence_keys
 from fastinterp.method.words import nearest_words
-from fastinterp.models.protocol import Places, ReadSentences, TextClassifier
+from fastinterp.models.protocol import ReadSentences, TextClassifier
+from fastinterp.text.vocabulary import PAD
 
 Answers = list[dict[str, Any]]  # of each location, by the names of `Location`'s fields
 
@@ -50,13 +52,20 @@ class Batch:
 
     read: ReadSentences
     located: Located
-    frames: list[int]  # positions of each sentence
-    places: Places
-    begin: Tensor  # (N,) the first row of each field that lies inside its frame
-    end: Tensor  # (N,) one past the last
+    frames: Tensor  # (S,) positions of each sentence
+    fields: Fields
     problems: Problems | None  # None of a layer that the module itself explains
-    seen: list[range]  # of each location, the tokens of its sentence
-    first: list[int]  # the row of each field where these begin
+
+    @cached_property
+    def rows(self) -> list[slice]:
+        """The rows of each field that hold tokens of its sentence."""
+        return [slice(*each) for each in zip(self.fields.first.tolist(), self.fields.last.tolist(), strict=True)]
+
+    @cached_property
+    def seen(self) -> list[range]:
+        """The tokens of its sentence that each location sees."""
+        tops = self.fields.top.tolist()
+        return [range(top + rows.start, top + rows.stop) for top, rows in zip(tops, self.rows, strict=True)]
 
     @property
     def sentence(self) -> list[int]:
@@ -83,28 +92,12 @@ def read_and_locate(model: TextClassifier, sentences: Sequence[str], settings: S
 
 def batch_at(model: TextClassifier, read: ReadSentences, located: Located, layer: int) -> Batch:
     """Returns what all answers share, for locations of a layer that are found."""
-    chosen, field, frames = located.chosen, model.field(layer), model.frames(read.ids)
-    sentence, location = chosen.sentence.cpu(), chosen.location.cpu()
-    begin, end = field_edges(model, layer, chosen.location, frames[sentence].to(chosen.location.device))
-    problems = None
+    fields, problems = fields_at(model, layer, read.ids, located.chosen), None
     if model.path(layer).name == "kernels":
         stack = model.stack(layer)
+        begin, end = (each.to(model.device) for each in (fields.begin, fields.end))
         problems = Problems(located.activations.contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
-    firsts = field.first(location)
-    own = field.ids(read.ids, location, sentence, field.rows(frames))
-    tokens, seen = model.own_tokens(read.ids).tolist(), []
-    for row, first in zip(sentence.tolist(), firsts.tolist(), strict=True):
-        last = first + own.shape[1]
-        seen.append(range(max(tokens[row][0], first), min(tokens[row][1], last)))
-    rows = [each.start - first for each, first in zip(seen, firsts.tolist(), strict=True)]
-    places = Places(chosen.location, frames[sentence], own)
-    return Batch(read, located, frames.tolist(), places, begin, end, problems, seen, rows)
-
-
-def rows_of_tokens(batch: Batch, number: int) -> slice:
-    """The rows of a field that hold a token of the sentence."""
-    first = batch.first[number]
-    return slice(first, first + len(batch.seen[number]))
+    return Batch(read, located, model.frames(read.ids), fields, problems)
 
 
 def add_contributions(model: TextClassifier, batch: Batch, layer: int, answers: Answers) -> None:
@@ -113,15 +106,14 @@ def add_contributions(model: TextClassifier, batch: Batch, layer: int, answers: 
     if gradients is None:
         return
     # Rows outside the frame hold nothing, not even the vector that a module may have for padding.
-    place = torch.arange(batch.places.ids.shape[1], device=model.device)
-    inside = (place >= batch.begin[:, None]) & (place < batch.end[:, None])
-    inputs = model.word_vectors[batch.places.ids.to(model.device)] * inside[..., None]
+    places, inside = batch.fields.holding(batch.fields.ids), batch.fields.inside().to(model.device)
+    inputs = model.word_vectors[places.ids.to(model.device)] * inside[..., None]
     if batch.problems is not None:
         scores = token_scores(batch.problems, inputs, gradients)
     elif own is not None:
-        scores = module_token_scores(own, inputs, gradients, batch.located.activations, batch.places)
+        scores = module_token_scores(own, inputs, gradients, batch.located.activations, places)
     for number, answer in enumerate(answers):
-        answer["token_scores"] = tuple(scores.tokens[number, rows_of_tokens(batch, number)].tolist())
+        answer["token_scores"] = tuple(scores.tokens[number, batch.rows[number]].tolist())
         # What special tokens and the vector of padding add is no token's.
         others = float(scores.tokens[number].sum()) - sum(answer["token_scores"])
         answer["rest_score"] = float(scores.rest[number]) + others
@@ -135,12 +127,18 @@ def add_points_to(
     optimization: OptimizationConfig,
 ) -> Tensor:
     """Adds the words of Eq. 5-8, "points to"; returns the optimised inputs (N, R, D)."""
-    located, places = batch.located, batch.places
-    chosen = located.chosen
-    names = sentence_keys(batch.read.ids, torch.tensor(batch.frames, dtype=torch.int64))
-    keys = mix(names.to(model.device)[chosen.sentence], chosen.location)
+    located, fields = batch.located, batch.fields
+    names = sentence_keys(batch.read.ids, batch.frames)
+    keys = mix(names.to(model.device)[located.chosen.sentence], located.chosen.location)
     optimized = optimize_inputs(
-        model, located.activations, settings.layer, batch.begin, batch.end, keys, optimization, places
+        model,
+        located.activations,
+        settings.layer,
+        fields.begin.to(model.device),
+        fields.end.to(model.device),
+        keys,
+        optimization,
+        fields.holding(fields.ids),
     )
     count = min(settings.neighbors + 1, model.prepared().searchable)
     words = nearest_words(model, optimized.overall, count)
@@ -183,14 +181,10 @@ def add_stands_out(
         chain = {place: background.layer(model, index) for place, index in enumerate(below)}
         background, layer = replace(background, layers={**chain, len(below): usual}), len(below)
     inputs = contrast_inputs(problems, background, layer, whitening, contrast)
-    field = batch.places.ids
-    own = torch.zeros_like(field)  # without special tokens, which stay as they are
-    for number in range(len(own)):
-        rows = rows_of_tokens(batch, number)
-        own[number, rows] = field[number, rows]
+    field = batch.fields.ids
+    own = field.masked_fill(~batch.fields.own(), PAD)  # without special tokens, which stay as they are
     words = position_words(model, problems, inputs, own, background.counts, whitening, settings.positions, field)
-    for number, answer in enumerate(answers):
-        rows = rows_of_tokens(batch, number)
+    for number, (rows, answer) in enumerate(zip(batch.rows, answers, strict=True)):
         pairs = zip(words.ids[number, rows].tolist(), words.cosines[number, rows].tolist(), strict=True)
         answer["position_words"] = tuple((model.words[word], cosine) for word, cosine in pairs)
         answer["likeness"] = float(words.likeness[number])

@@ -22,6 +22,7 @@ from torch import Tensor
 from fastinterp.kernels import ops
 from fastinterp.kernels.problems import Problems
 from fastinterp.method.background import SHRINKAGE, Background, Whitening
+from fastinterp.method.fields import cut_to_their_rows
 from fastinterp.validation import integer, number
 
 
@@ -78,19 +79,15 @@ def contrast_inputs(
 
 def _first_layer_inputs(problems: Problems, whitening: Whitening, damping: float) -> Tensor:
     """Returns X = J^T (P G + rho I)^-1 P (a - mean), (B, R, D) float32."""
-    width = problems.weights[0].shape[1]
-    inputs = problems.target.new_zeros(len(problems), problems.field, width)
-    filters = problems.weights[0].double().transpose(1, 2)
-    edges = torch.stack([problems.begin, problems.end], dim=1)
+    inputs = problems.target.new_zeros(len(problems), problems.field, problems.weights[0].shape[1])
     apart = problems.target.double() - whitening.mean.to(problems.target.device)
-    for first, last in edges.unique(dim=0).tolist():
-        members = ((problems.begin == first) & (problems.end == last)).nonzero()[:, 0]
-        jacobian = filters[:, first:last].flatten(1)
-        key = ("first layer", damping, first, last)
+    for members, rows, part in cut_to_their_rows(problems):
+        jacobian = part.weights[0].double().transpose(1, 2).flatten(1)
+        key = ("first layer", damping, rows.start, rows.stop)
         if key not in whitening.kept:
             whitening.kept[key] = _multipliers(jacobian, whitening, damping).cpu()
         found = apart[members] @ whitening.kept[key].to(apart.device) @ jacobian
-        inputs[members, first:last] = found.to(inputs.dtype).view(len(members), -1, width)
+        inputs[members, rows] = found.to(inputs.dtype).view(len(part), part.field, -1)
     return inputs
 
 

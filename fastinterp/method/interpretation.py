@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
-import torch
 from torch import Tensor, nn
 
 from fastinterp.errors import ModelError
@@ -224,7 +223,7 @@ def _results(
         )
     class_scores = located.class_scores.cpu()
     probabilities, classes = model.probabilities(class_scores), class_scores.argmax(dim=1).tolist()
-    counts = model.locations(settings.layer, torch.tensor(batch.frames, dtype=torch.int64)).tolist()
+    counts = model.locations(settings.layer, batch.frames).tolist()
     path, name = model.path(settings.layer), model.layer_name(settings.layer)
     results = []
     for i, sentence in enumerate(sentences):

@@ -12,9 +12,9 @@ from fastinterp.method.contributions import score_gradients
 from fastinterp.method.saliency import (
     Selection,
     batch_size,
-    join_locations,
     layer_activations,
     predicted,
+    same_width,
     select_locations,
 )
 from fastinterp.models.protocol import TextClassifier
@@ -90,7 +90,7 @@ def locate(
             gradients.append(explained.gradients[chosen.sentence, chosen.location])
         first += len(batch)
     return Located(
-        join_locations(scores),
+        torch.cat(same_width(scores)),
         torch.cat(class_scores),
         targets,
         Selection(torch.cat(sentences), torch.cat(places)),
@@ -116,28 +116,29 @@ def _explained(
 ) -> Iterator[_Explained]:
     """Yields all sentences, as many at once as fit into little memory."""
     own, first = model.module_layer(layer), 0
+    targets = [0] * len(ids)
 
     def choose(class_scores: Tensor, rows: list[int]) -> list[int]:
-        asked = _targets(model, target, [first + row for row in rows], len(ids), class_scores)
+        sentences = [first + row for row in rows]
+        asked = _targets(model, target, sentences, len(ids), class_scores)
         if versus is not None and versus in asked:
             message = f"versus: expected another class than the explained one, got {got(model.classes[versus])}"
             if target is None:
-                message += f", which is predicted for sentence {first + rows[asked.index(versus)]}; name a target too"
+                message += f", which is predicted for sentence {sentences[asked.index(versus)]}; name a target too"
             raise ValueError(message)
-        targets.update(zip(rows, asked, strict=True))
+        for sentence, each in zip(sentences, asked, strict=True):
+            targets[sentence] = each
         return asked
 
     if own is not None:
         for batch in ids.split(batch_size(model, layer, ids.shape[1])):
-            targets: dict[int, int] = {}
             found = own.explain(batch, choose, versus)
             scores = (found.gradients * found.activations).sum(dim=2)
-            asked = [targets[row] for row in range(len(batch))]
+            asked = targets[first : first + len(batch)]
             yield _Explained(batch, scores, found.class_scores, found.activations, found.gradients, asked)
             first += len(batch)
         return
     for batch, usual, hidden in layer_activations(model, ids, layer):
-        targets = {}
         asked = choose(usual.class_scores, list(range(len(batch))))
         scores, slopes = usual.scores, hidden[:0]
         if target is not None or versus is not None or with_gradients:

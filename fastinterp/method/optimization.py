@@ -16,22 +16,6 @@ from fastinterp.method.starts import random_starts
 from fastinterp.models.protocol import Places, TextClassifier
 
 
-def field_edges(
-    model: TextClassifier, layer: int, location: Tensor, frame: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Returns the first row of each location's receptive field inside the sentence frame, and one past the last.
-
-    Args:
-        model: the classifier.
-        layer: index of the convolution.
-        location: (B,) int64.
-        frame: (B,) int64, positions of each location's sentence; by default the model's length.
-    """
-    field = model.field(layer)
-    frames = torch.full_like(location, model.length) if frame is None else frame
-    return field.edges(location, frames, field.rows(frames))
-
-
 def optimize_inputs(
     model: TextClassifier,
     activations: Tensor,

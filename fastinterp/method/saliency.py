@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,13 +112,14 @@ def _explain(model: TextClassifier, ids: Tensor, layer: int, keep_activations: b
 
 
 def _join(parts: list[Saliency]) -> Saliency:
-    return Saliency(join_locations([part.scores for part in parts]), torch.cat([part.class_scores for part in parts]))
+    scores = torch.cat(same_width([part.scores for part in parts]))
+    return Saliency(scores, torch.cat([part.class_scores for part in parts]))
 
 
-def join_locations(parts: list[Tensor]) -> Tensor:
-    """Returns tensors (b, P) below each other, zeros behind those that have fewer locations."""
-    widest = max(part.shape[1] for part in parts)
-    return torch.cat([functional.pad(part, (0, widest - part.shape[1])) for part in parts])
+def same_width(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Returns tensors (n, W, ...) of as many columns as the widest, zeros behind those that had fewer."""
+    widest = max((part.shape[1] for part in parts), default=0)
+    return [functional.pad(part, (0, 0) * (part.dim() - 2) + (0, widest - part.shape[1])) for part in parts]
 
 
 @dataclass(frozen=True)

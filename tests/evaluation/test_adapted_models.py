@@ -22,9 +22,9 @@ from fastinterp.evaluation.answers_table import AnswersTable, measure_answers
 from fastinterp.evaluation.explained import FIRES_ALIKE, POINTS_TO, STANDS_OUT, Asked, explain
 from fastinterp.evaluation.faithfulness import aopc, gradient_times_input, selected_tokens, top_tokens
 from fastinterp.evaluation.matching import matching_rate
-from fastinterp.evaluation.places import is_own
 from fastinterp.method.background import Background
 from fastinterp.method.evidence import ActivationIndex
+from fastinterp.method.places import is_own
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 NAMES = [*SPECIAL, *(f"w{i}" for i in range(4, 30))]

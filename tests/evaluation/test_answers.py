@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fastinterp import interpret
 from fastinterp.evaluation import answers as module
 from fastinterp.evaluation.answers import answer_activations, answer_ids, field_activations, location_activations
-from fastinterp.evaluation.places import Fields, fields_at
+from fastinterp.method.places import Fields, fields_at
 from fastinterp.method.saliency import Selection, explain_locations
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.text.vocabulary import PAD

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import WORDS, small_model
+from conftest import WORDS, field_edges, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -16,7 +16,6 @@ from fastinterp import ConvTextModel, Problems, reference
 from fastinterp.method.background import Background, Whitening, fit_background
 from fastinterp.method.contrast import ContrastConfig, contrast_inputs
 from fastinterp.method.fields import activations, pre_activations, pull_back
-from fastinterp.method.optimization import field_edges
 from fastinterp.method.position_words import COMMONEST, LEAST_COUNT, PositionConfig, position_words
 from fastinterp.method.saliency import explain_locations
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from conftest import WORDS, small_model
+from conftest import WORDS, field_edges, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -28,7 +28,6 @@ from fastinterp.method.background import Background, fit_background
 from fastinterp.method.evidence import ActivationIndex, Evidence
 from fastinterp.method.fields import activations as field_activations
 from fastinterp.method.index_storage import load_index, save_index
-from fastinterp.method.optimization import field_edges
 from fastinterp.method.reference_corpus import PackedStrings
 from fastinterp.method.saliency import explain_locations
 

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from conftest import small_model
+from conftest import field_edges, small_model
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,7 +15,6 @@ from fastinterp import ConvTextModel, Problems
 from fastinterp.method import contributions
 from fastinterp.method.contributions import token_scores
 from fastinterp.method.locations import locate
-from fastinterp.method.optimization import field_edges
 
 SENTENCES = ["the good film", "", "a dull plot , the odd actor is bad", "great", "good good bad film plot film the"]
 

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import EMULATED, small_model, weights_of
+from conftest import EMULATED, field_edges, small_model, weights_of
 
 from fastinterp import ConvTextModel, OptimizationConfig, optimize_inputs
 from fastinterp.kernels import reference
 from fastinterp.kernels.problems import Problems
-from fastinterp.method.optimization import field_edges
 from fastinterp.method.starts import random_starts
 
 

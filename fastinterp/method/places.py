@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from fastinterp.method.saliency import Selection
+from fastinterp.method.saliency import Selection, same_width
 from fastinterp.models.protocol import Places, TextClassifier
 from fastinterp.text.vocabulary import PAD
 
@@ -26,6 +25,7 @@ class Fields:
         end: (N,) int64, one past the last.
         first: (N,) int64, the row of the first of the sentence's own tokens, from `begin` on.
         last: (N,) int64, one past the row of the last of them.
+        top: (N,) int64, the position in the sentence of the field's first row; below 0 where that lies outside.
     """
 
     location: Tensor
@@ -35,6 +35,7 @@ class Fields:
     end: Tensor
     first: Tensor
     last: Tensor
+    top: Tensor
 
     def __len__(self) -> int:
         return len(self.location)
@@ -47,14 +48,24 @@ class Fields:
         """Returns the locations as a module's own pass wants them, with token ids (N, R) int64 in their fields."""
         return Places(self.location, self.frame, ids)
 
+    def inside(self) -> Tensor:
+        """Returns (N, R) bool: which rows lie inside the frame."""
+        return self._between(self.begin, self.end)
+
+    def own(self) -> Tensor:
+        """Returns (N, R) bool: which rows hold the sentence's own tokens."""
+        return self._between(self.first, self.last)
+
     def special(self) -> Tensor:
         """Returns (N, R) bool: which rows hold tokens that are not the sentence's own, such as [CLS]."""
+        return (self.ids != PAD) & ~self.own()
+
+    def _between(self, first: Tensor, last: Tensor) -> Tensor:
         rows = torch.arange(self.ids.shape[1])
-        own = (rows >= self.first[:, None]) & (rows < self.last[:, None])
-        return (self.ids != PAD) & ~own
+        return (rows >= first[:, None]) & (rows < last[:, None])
 
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.location, self.frame, self.ids, self.begin, self.end, self.first, self.last
+        return self.location, self.frame, self.ids, self.begin, self.end, self.first, self.last, self.top
 
     @classmethod
     def joined(cls, parts: Sequence[Fields]) -> Fields:
@@ -83,15 +94,9 @@ def fields_at(model: TextClassifier, layer: int, ids: Tensor, selection: Selecti
     own, top = model.own_tokens(ids)[sentence], field.first(location)
     first = (own[:, 0] - top).clamp(min=0)
     last = torch.maximum((own[:, 1] - top).clamp(max=rows), first)
-    return Fields(location, frame, field.ids(ids, location, sentence, rows), begin, end, first, last)
+    return Fields(location, frame, field.ids(ids, location, sentence, rows), begin, end, first, last, top)
 
 
 def is_own(model: TextClassifier, ids: Tensor) -> Tensor:
     """Returns (B, L) bool: which tokens of sentences (B, L) are neither padding nor special ones."""
     return model.own_tokens(ids.reshape(-1, 1))[:, 1].view(ids.shape) > 0
-
-
-def same_width(parts: Sequence[Tensor]) -> list[Tensor]:
-    """Returns tensors (n, W, ...) of as many columns as the widest, zeros behind those that had fewer."""
-    widest = max((part.shape[1] for part in parts), default=0)
-    return [functional.pad(part, (0, 0) * (part.dim() - 2) + (0, widest - part.shape[1])) for part in parts]
