@@ -16,7 +16,6 @@ from fastinterp.data.downloads import cache_folder
 from fastinterp.data.splits import Corpus
 from fastinterp.data.word_vectors import DEFAULT_VECTORS
 from fastinterp.kernels.problems import Problems
-from fastinterp.method.optimization import field_edges
 from fastinterp.method.saliency import explain_locations
 from fastinterp.method.starts import random_starts
 from fastinterp.text.kim import tokenize
@@ -82,8 +81,8 @@ def located(classifier: ConvTextModel, name: str, count: int | None, layer: int)
 def located_in(classifier: ConvTextModel, ids: Tensor, count: int | None, layer: int) -> Problems:
     """Returns the first `count` locations (m = 3) of sentences given as ids."""
     _, chosen, activations = explain_locations(classifier, ids, layer, LOCATIONS)
-    begin, end = field_edges(classifier, layer, chosen.location[:count])
-    stack = classifier.stack(layer)
+    field, stack = classifier.field(layer), classifier.stack(layer)
+    begin, end = field.edges(chosen.location[:count], classifier.length, field.width)
     return Problems(activations[:count].contiguous(), stack.weights, stack.biases, begin, end, stack.activation)
 
 

@@ -58,6 +58,17 @@ def number(
     return given
 
 
+def flag(name: str, value: object) -> bool:
+    """Returns True or False.
+
+    Raises:
+        ValueError: something else.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected True or False, got {got(value)}")
+    return value
+
+
 def choice(name: str, value: object, choices: Collection[str]) -> str:
     """Returns a string that is one of `choices`.
 

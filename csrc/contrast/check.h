@@ -30,14 +30,9 @@ inline ConvStack check_contrast(const Problems& problems, const ContrastBackgrou
     TORCH_CHECK_VALUE(background.slopes[l].size(0) == stack.layers[l].out_channels, "slopes: layer ", l, " has ",
                       background.slopes[l].size(0), " values for ", stack.layers[l].out_channels, " channels");
   }
-  check_floats(background.mean, "mean", 1);
-  TORCH_CHECK_VALUE(background.mean.size(0) == channels, "mean: expected ", channels, " values, got ",
-                    background.mean.size(0));
-  for (const at::Tensor* matrix : {&background.precision, &background.factor}) {
-    check_floats(*matrix, "precision, factor", 2);
-    TORCH_CHECK_VALUE(matrix->size(0) == channels && matrix->size(1) == channels, "precision, factor: expected shape (",
-                      channels, ", ", channels, "), got ", matrix->sizes());
-  }
+  check_mean(background.mean, channels);
+  check_square(background.precision, "precision, factor", channels);
+  check_square(background.factor, "precision, factor", channels);
   TORCH_CHECK_VALUE(settings.steps >= 0, "steps: expected at least 0, got ", settings.steps);
   TORCH_CHECK_VALUE(settings.damping > 0, "damping: expected more than 0, got ", settings.damping);
   return stack;

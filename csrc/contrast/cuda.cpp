@@ -140,8 +140,10 @@ std::tuple<at::Tensor, at::Tensor> contrast(const at::Tensor& target, at::Tensor
   const Problems problems{target, weights, biases, begin, end, activation};
   const ContrastBackground background{slopes, mean, precision, factor};
   const ConvStack stack = check_contrast(problems, background, settings);
-  check_same_device(target.device(), {begin, end, weights[0], biases[0], mean, precision, factor},
-                    "begin, end, weights, biases, mean, precision, factor");
+  check_same_device(target.device(), {begin, end, mean, precision, factor}, "begin, end, mean, precision, factor");
+  check_same_device(target.device(), weights, "weights");
+  check_same_device(target.device(), biases, "biases");
+  check_same_device(target.device(), slopes, "slopes");
   const int64_t count = target.size(0), rows = stack.receptive_field(), width = stack.layers[0].in_channels;
   const int64_t at_once = std::max<int64_t>(1, kFloatsAtOnce / (target.size(1) * rows * width));
   std::vector<at::Tensor> optima{at::zeros({0, rows, width}, target.options())};

@@ -16,11 +16,8 @@ inline ConvStack check_exchange(const Problems& problems, const at::Tensor& vect
                         candidates.size(0) == count && candidates.size(1) == rows && candidates.size(2) >= 1,
                     "candidates: expected contiguous int64 of shape (", count, ", ", rows, ", M), M at least 1, got ",
                     candidates.scalar_type(), " of shape ", candidates.sizes());
-  check_floats(mean, "mean", 1);
-  TORCH_CHECK_VALUE(mean.size(0) == channels, "mean: expected ", channels, " values, got ", mean.size(0));
-  check_floats(factor, "factor", 2);
-  TORCH_CHECK_VALUE(factor.size(0) == channels && factor.size(1) == channels, "factor: expected shape (", channels,
-                    ", ", channels, "), got ", factor.sizes());
+  check_mean(mean, channels);
+  check_square(factor, "factor", channels);
   TORCH_CHECK_VALUE(rounds >= 0, "rounds: expected at least 0, got ", rounds);
   TORCH_CHECK_VALUE(tie >= 0, "tie: expected at least 0, got ", tie);
   return stack;

@@ -146,7 +146,8 @@ class WordExchange {
     const int64_t best =
         std::find_if(cosines_.begin(), cosines_.end(), [&](float each) { return each >= highest - batch_.tie; }) -
         cosines_.begin();
-    const bool better = cosines_[best] > *reached + batch_.tie;
+    // Where the first cosine is NaN nothing is as high as the highest.
+    const bool better = best < batch_.candidate_count && cosines_[best] > *reached + batch_.tie;
     if (better) {
       *reached = cosines_[best];
       *chosen = best;

@@ -74,7 +74,7 @@ class ExchangePart {
   // (B, K, C_1) of one candidate of each field's row; 0 where the row stays empty.
   at::Tensor part(int64_t row, const at::Tensor& number) const {
     const at::Tensor word = candidates_.select(1, row).gather(1, number.unsqueeze(1)).select(1, 0);
-    return parts_.index_select(0, word.clamp_min(0)) * occupied_.select(1, row).view({-1, 1, 1});
+    return parts_.index_select(0, word.clamp(0, parts_.size(0) - 1)) * occupied_.select(1, row).view({-1, 1, 1});
   }
 
   // Adds (..., K, C_1) parts of the word at a row to (..., positions, C_1) values of the first layer.
@@ -86,7 +86,7 @@ class ExchangePart {
   // Activations (B, M, C) with each candidate at a row.
   at::Tensor try_all(const at::Tensor& without, int64_t row) const {
     const int64_t count = candidates_.size(0), each = candidates_.size(2);
-    const at::Tensor words = candidates_.select(1, row).reshape({-1}).clamp_min(0);
+    const at::Tensor words = candidates_.select(1, row).reshape({-1}).clamp(0, parts_.size(0) - 1);
     const at::Tensor trials = without.unsqueeze(1).repeat({1, each, 1, 1});
     add(trials, row, parts_.index_select(0, words).view({count, each, kernel_, -1}));
     return see(trials.flatten(0, 1), repeated_).view({count, each, -1});
@@ -122,8 +122,10 @@ std::tuple<at::Tensor, at::Tensor> exchange_words(const at::Tensor& target, at::
                                                   const at::Tensor& factor, int64_t rounds, double tie) {
   const Problems problems{target, weights, biases, begin, end, activation};
   const ConvStack stack = check_exchange(problems, vectors, candidates, mean, factor, rounds, tie);
-  check_same_device(target.device(), {begin, end, weights[0], biases[0], vectors, candidates, mean, factor},
-                    "begin, end, weights, biases, vectors, candidates, mean, factor");
+  check_same_device(target.device(), {begin, end, vectors, candidates, mean, factor},
+                    "begin, end, vectors, candidates, mean, factor");
+  check_same_device(target.device(), weights, "weights");
+  check_same_device(target.device(), biases, "biases");
   const int64_t count = target.size(0), rows = stack.receptive_field(), channels = stack.layers[0].out_channels;
   const int64_t kernel = stack.layers[0].kernel;
   std::vector<at::Tensor> chosen{at::zeros({0, rows}, candidates.options())};

@@ -269,6 +269,7 @@ class StackAscent {
   // lambda1 ||summit - X||^2. Far from the summit f itself says so; near it f is hidden by rounding. Returns whether
   // there are new ones.
   bool add_kinks(const Height& height, const Height& reached) {
+    if (activation_.slope == 1) return false;  // identity: nothing bends
     const double promised = settings_.l2_weight * distance_;
     const bool near = promised < kNear * height.size;
     if (!near && reached.value >= height.value + 0.25 * promised) return false;

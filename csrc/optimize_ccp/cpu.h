@@ -22,7 +22,7 @@ struct CcpProblem {
   const float* target;  // (C): the activations `a`, or any other target
   int64_t begin;
   int64_t end;
-  float* x;  // (R, in_stride), zeroed: optimum out
+  float* x;  // (R, in_stride): optimum out, in the rows [begin, end)
   bool* gates;
   int64_t iterations;  // out: how often the gates were taken anew
   float residual;      // out: ||gradient|| relative to that of a . a'(X); at kinks, the nearest summit's distance

@@ -1,4 +1,4 @@
-// The concave-convex procedure on a GPU, step for step that of cpu-inl.h. A block per problem: threads
+// The concave-convex procedure on a GPU, step for step that of convex-inl.h. A block per problem: threads
 // own columns of X where rows are summed, channels where gates are set, and warps evaluate single channels.
 #include "../shared/block.h"
 #include "cuda.h"

@@ -43,8 +43,8 @@ inline ConvStack check_stack(at::TensorList weights, at::TensorList biases, c10:
   return stack;
 }
 
-// What both optimisers are given of their B problems: what the locations detect, and which rows of their receptive
-// fields lie inside the sentence frame.
+// What the optimisers and exchange_words are given of their B problems: what the locations detect, and which rows of
+// their receptive fields lie inside the sentence frame.
 struct Problems {
   const at::Tensor& target;  // (B, C)
   at::TensorList weights;
@@ -63,6 +63,18 @@ inline void check_problem_shapes(const ConvStack& stack, const Problems& problem
     TORCH_CHECK_VALUE(
         edge->scalar_type() == at::kLong && edge->dim() == 1 && edge->size(0) == count && edge->is_contiguous(),
         "begin, end: expected contiguous int64 of shape (", count, ")");
+}
+
+// The usual activations of a layer.
+inline void check_mean(const at::Tensor& mean, int64_t channels) {
+  check_floats(mean, "mean", 1);
+  TORCH_CHECK_VALUE(mean.size(0) == channels, "mean: expected ", channels, " values, got ", mean.size(0));
+}
+
+inline void check_square(const at::Tensor& matrix, const char* name, int64_t channels) {
+  check_floats(matrix, name, 2);
+  TORCH_CHECK_VALUE(matrix.size(0) == channels && matrix.size(1) == channels, name, ": expected shape (", channels,
+                    ", ", channels, "), got ", matrix.sizes());
 }
 
 // The values of `begin` and `end`, which stand in the CPU's memory.

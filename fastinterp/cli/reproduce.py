@@ -11,7 +11,7 @@ import click
 import torch
 
 from fastinterp.cli.options import device_option
-from fastinterp.cli.steps import Step, Steps, write_whole
+from fastinterp.cli.steps import Step, Steps
 from fastinterp.cli.workflow import CORPUS_VECTORS, train_on_corpus
 from fastinterp.data.corpora import load_corpus
 from fastinterp.data.splits import Corpus
@@ -101,7 +101,7 @@ def command(
     """
     integer("seeds", seeds, least=1)
     report = output or folder / "reproduction.md"
-    replace_section(report, corpus, None, write_whole)  # what cannot be written is said before hours of work
+    replace_section(report, corpus, None)  # what cannot be written is said before hours of work
     Reproduction(corpus, seeds, sentences, ablation, vectors, folder / corpus, report, device).run()
 
 
@@ -142,7 +142,7 @@ class Reproduction:
         for seed in self.ablated:
             for variant, changes in ABLATIONS.items():
                 config = dataclasses.replace(TrainingConfig.preset(self.name), **changes)
-                found = self._model(f"{variant.replace(' ', '-')}-seed-{seed}", config, seed, range(0))
+                found = self._model(_variant_step(variant, seed), config, seed, range(0))
                 variants.setdefault(variant, []).append(found)
             self._report(models, variants)
         self.screen.say(f"Report in {self.report}")
@@ -158,7 +158,7 @@ class Reproduction:
             plan.append(Step(f"seed-{seed}-backgrounds", "backgrounds", f"another background for seed {seed}"))
         for seed in self.ablated:
             for variant in ABLATIONS:
-                name = f"{variant.replace(' ', '-')}-seed-{seed}"
+                name = _variant_step(variant, seed)
                 plan.append(Step(name, "train", f"training with {variant}, seed {seed}"))
                 plan.append(Step(f"{name}-layer-0", "ablation", f"measuring it ({variant}, seed {seed})"))
         return plan
@@ -255,7 +255,11 @@ class Reproduction:
             "dropout": self.shape.dropout,
             "optimization": dataclasses.asdict(self.optimization),
         }
-        replace_section(self.report, self.name, section(facts, models, variants), write_whole)
+        replace_section(self.report, self.name, section(facts, models, variants))
+
+
+def _variant_step(variant: str, seed: int) -> str:
+    return f"{variant.replace(' ', '-')}-seed-{seed}"
 
 
 class _LazyModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastinterp.display.screen import Screen
+from fastinterp.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class Steps:
         self._folder, self._plan, self._screen = folder, plan, screen
         self._numbers = {step.name: number for number, step in enumerate(plan)}
         self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self._found = {step.name: self._kept(step.name) for step in plan}
         for step in plan:
-            kept = self._kept(step.name)
+            kept = self._found[step.name]
             if kept is not None:
                 self._seconds[step.kind].append(float(kept["seconds"]))
 
@@ -59,7 +60,7 @@ class Steps:
         number = self._numbers[name]
         step = self._plan[number]
         plain = json.loads(json.dumps(settings))
-        kept = self._kept(name)
+        kept = self._found[name]
         if kept is not None and kept["settings"] == plain:
             self._screen.say(f"Step {number + 1} of {len(self._plan)}: {step.what}; kept from an earlier run")
             return dict(kept["result"])
@@ -90,22 +91,10 @@ class Steps:
 
     def _time_left(self, number: int) -> str:
         """How long this step and those behind it that are not there yet will take."""
-        ahead = [
-            step for step in self._plan[number:] if step is self._plan[number] or not self._path(step.name).exists()
-        ]
+        ahead = [step for step in self._plan[number:] if step is self._plan[number] or self._found[step.name] is None]
         known = [step for step in ahead if step.kind in self._seconds]
         if not known:
             return "how long is known once a step of each kind is done"
         seconds = sum(sum(self._seconds[step.kind]) / len(self._seconds[step.kind]) for step in known)
         about = f"{seconds / 60:,.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
         return f"about {about} left" if len(known) == len(ahead) else f"more than {about} left"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file all at once: whoever reads it, or kills this, finds the old one or the new one."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from fastinterp.errors import DataError
 from fastinterp.messages import quoted
@@ -93,6 +92,8 @@ def split(dataset: TextDataset, share: float = 0.1, seed: int = 0) -> Corpus:
     """
     if not 0 < share < 1:
         raise ValueError(f"share: expected between 0 and 1, got {share!r}")
+    from sklearn.model_selection import train_test_split
+
     counts = _require(dataset, 2, "cannot be split")
     held_out = round(len(dataset) * share)
     if min(held_out, len(dataset) - held_out) < len(counts):
@@ -113,6 +114,8 @@ def folds(dataset: TextDataset, count: int = 10, seed: int = 0) -> Iterator[Corp
         ValueError: `count` is less than 2.
         DataError: a class has fewer than `count` texts.
     """
+    from sklearn.model_selection import StratifiedKFold
+
     if count < 2:
         raise ValueError(f"count: expected at least 2, got {count!r}")
     _require(dataset, count, f"cannot be cut into {count} folds")

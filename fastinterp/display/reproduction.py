@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from fastinterp.errors import DataError
 from fastinterp.evaluation.bootstrap import SeedsEstimate, bootstrap_over_seeds
 from fastinterp.evaluation.explained import FIRES_ALIKE, POINTS_TO, STANDS_OUT
 from fastinterp.evaluation.over_seeds import SeedsRow, rows_over_seeds, sums_of_record
+from fastinterp.files import write_whole
 from fastinterp.messages import shown_path
 
 HEADER = """# Reproduction
@@ -87,14 +88,13 @@ def section(
     return "\n\n".join(parts) + "\n"
 
 
-def replace_section(path: Path, corpus: str, text: str | None, write: Callable[[Path, str], None]) -> None:
+def replace_section(path: Path, corpus: str, text: str | None) -> None:
     """Puts a section between its markers in a Markdown file, which is made where it is missing.
 
     Args:
         path: the file.
         corpus: whose section.
         text: the section; None to find out only whether the file can be written.
-        write: writes a file all at once.
 
     Raises:
         DataError: one of the markers is missing.
@@ -106,12 +106,12 @@ def replace_section(path: Path, corpus: str, text: str | None, write: Callable[[
     if (begin in found) != (end in found) or found.find(begin) > found.find(end):
         raise DataError(f"{shown_path(path)}: expected {begin} and after it {end}, or neither")
     if text is None:
-        write(path, found)
+        write_whole(path, found)
         return
     if begin not in found:
         found = f"{found.rstrip()}\n\n{begin}\n{end}\n"
     before, rest = found.split(begin, 1)
-    write(path, f"{before}{begin}\n{text}{end}{rest.split(end, 1)[1]}")
+    write_whole(path, f"{before}{begin}\n{text}{end}{rest.split(end, 1)[1]}")
 
 
 def _beside_paper(

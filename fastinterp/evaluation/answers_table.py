@@ -117,8 +117,8 @@ def measure_answers(
         locations,
         neighbors,
         optimization or OptimizationConfig(),
-        background=background if background is not None else background_of(model),
-        index=index if index is not None else index_of(model, place),
+        background=background_of(model, background),
+        index=index_of(model, place, index),
         contributions=everything,
         inputs=everything,
     )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from fastinterp.evaluation.faithfulness import keep_tokens
 from fastinterp.method.locations import class_index
 from fastinterp.method.places import is_own
 from fastinterp.models.protocol import TextClassifier
@@ -135,15 +136,13 @@ def audit(model: TextClassifier, texts: Iterable[str], labels: Sequence[int | st
     }
     correct = None if right is None else predicted == right
     shares = [count / length for count, length in zip(unknown, lengths, strict=True) if length]
+    classes = [model.classes[label] for label in predicted.tolist()]
     return Audit(
         texts=len(listed),
         unknown_share=sum(shares) / len(shares) if shares else 0.0,
         scripts=tuple(sorted(scripts)),
         accuracy=None if correct is None else float(correct.float().mean()),
-        findings={
-            kind: _finding(found, listed, [model.classes[i] for i in predicted.tolist()], correct)
-            for kind, found in amounts.items()
-        },
+        findings={kind: _finding(found, listed, classes, correct) for kind, found in amounts.items()},
     )
 
 
@@ -177,9 +176,7 @@ def _other_scripts(texts: Sequence[str], scripts: frozenset[str]) -> dict[int, f
 
 def _resting_on_unknown(model: TextClassifier, ids: Tensor, empty: Tensor, probabilities: Tensor) -> dict[int, float]:
     rows = (ids == UNKNOWN).any(dim=1).nonzero()[:, 0]
-    # Those that are left move up, in their order, and padding follows.
-    is_out = (ids[rows] == UNKNOWN) | (ids[rows] == PAD)
-    left = ids[rows].masked_fill(is_out, PAD).gather(1, is_out.long().argsort(dim=1, stable=True))
+    left = keep_tokens(ids[rows], (ids[rows] != UNKNOWN) & (ids[rows] != PAD))
     without = _probabilities(model, left)
     classes = probabilities[rows].argmax(dim=1)
     rests = (without.argmax(dim=1) != classes) | (left == empty).all(dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -83,7 +83,7 @@ class Asked:
         background: in place of the one that was saved with the model.
         index: in place of the one that was saved with the model.
         contributions: whether each token's part of the scores is asked for.
-        inputs: whether the optimised inputs are.
+        inputs: whether the inputs that stand out are.
         order: which end of the saliency the locations are from.
     """
 
@@ -105,7 +105,6 @@ def explain(
     asked: Asked,
     selection: Selection | None = None,
     activations: Tensor | None = None,
-    on_sentences: Callable[[int], None] = lambda done: None,
 ) -> Explained:
     """Returns the locations of sentences with all that is asked of them.
 
@@ -115,7 +114,6 @@ def explain(
         asked: what.
         selection: the locations, in the order of the sentences; by default those that `asked.order` selects.
         activations: (N, C) of the given locations, where they are known.
-        on_sentences: called after every batch with the number of sentences that are done.
 
     Raises:
         ValueError: no such layer, or m or k out of range.
@@ -127,23 +125,20 @@ def explain(
         sentences = texts[first : first + SENTENCES_AT_ONCE]
         given = None if selection is None else _given(selection, activations, first, len(sentences))
         parts.append(_explain_batch(model, sentences, settings, asked.inputs, given))
-        on_sentences(first + len(sentences))
     return _joined(parts)
 
 
 def whitening_of(model: TextClassifier, layer: int, background: Background | None = None) -> Whitening | None:
     """Returns how likeness is measured in a layer, by the model's own background if no other is given; None without."""
-    background = background if background is not None else background_of(model)
+    background = background_of(model, background)
     return None if background is None else background.layer(model, layer).whitening()
 
 
 def _settings(model: TextClassifier, asked: Asked) -> Settings:
-    background = asked.background if asked.background is not None else background_of(model)
+    background = background_of(model, asked.background)
     if background is not None:
         background.layer(model, asked.layer)
-    index = None
-    if FIRES_ALIKE in asked.answers:
-        index = asked.index if asked.index is not None else index_of(model, asked.layer)
+    index = index_of(model, asked.layer, asked.index) if FIRES_ALIKE in asked.answers else None
     if index is not None:
         index.check(model, asked.layer)
     return Settings(
@@ -194,8 +189,7 @@ def _explain_batch(
     if settings.optimization is not None:
         inputs = add_points_to(model, batch, answers, settings, settings.optimization)
         field_found = field_activations(model, settings.layer, fields, inputs)
-        kept = inputs if keeps_inputs else None
-        said[POINTS_TO] = Answer(_words(answers, "neighbors"), None, field_found, kept)
+        said[POINTS_TO] = Answer(_words(answers, "neighbors"), None, field_found)
     if settings.contrast is not None and settings.background is not None and batch.problems is not None:
         inputs = add_stands_out(model, batch, answers, settings, settings.contrast, settings.background, batch.problems)
         field_found = field_activations(model, settings.layer, fields, inputs)

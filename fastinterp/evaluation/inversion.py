@@ -67,16 +67,16 @@ def _ascend(
 ) -> list[int]:
     """Returns the ids of one field's words, of those `tried` (positions, candidates) int64."""
     chosen, first = tried[:, 0].clone(), int(field.first)
+    repeated = field[torch.zeros(tried.shape[1], dtype=torch.int64)]
     with one_thread():
         for _ in range(rounds):
             before = chosen.clone()
             for position, row in enumerate(tried):
-                each = torch.zeros_like(row)
-                ids = field.ids[each]
+                ids = repeated.ids.clone()
                 ids[:, first : first + len(chosen)] = chosen
                 ids[:, first + position] = row
-                found = answer_activations(model, layer, field[each], ids)
-                likeness = whitened_likeness(whitening, found, own)
+                found = answer_activations(model, layer, repeated, ids)
+                likeness = functional.normalize(whitening.whiten(found), dim=1) @ own
                 best = int(likeness.argmax())
                 if likeness[best] > likeness[int((row == chosen[position]).nonzero()[0, 0])]:
                     chosen[position] = row[best]
@@ -84,8 +84,3 @@ def _ascend(
                 break
     listed: list[int] = chosen.tolist()
     return listed
-
-
-def whitened_likeness(whitening: Whitening, found: Tensor, own: Tensor) -> Tensor:
-    """Returns the likeness (N,) of activations (N, C) with a normalised whitened one (C,)."""
-    return functional.normalize(whitening.whiten(found), dim=1) @ own

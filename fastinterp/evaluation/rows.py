@@ -137,7 +137,7 @@ class Measurer:
         ranks = identification_ranks(
             found,
             explained.activations,
-            explained.key.to(found.device),
+            explained.key,
             explained.class_of_location,
             self.whitening,
             seed=self.seed,
@@ -147,7 +147,7 @@ class Measurer:
 
 def _repeated(words: list[list[str]], tokens: list[list[str]]) -> Tensor:
     shares = [
-        sum(word in set(field) for word in each) / len(each) if each else math.nan
+        sum(word in field for word in each) / len(each) if each else math.nan
         for each, field in zip(words, tokens, strict=True)
     ]
     return torch.tensor(shares, dtype=torch.float64)

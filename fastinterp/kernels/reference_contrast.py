@@ -1,4 +1,4 @@
-"""The operator `contrast` in plain PyTorch: what `fastinterp.kernels.reference` is for the others.
+"""The operators `contrast` and `exchange_words` in plain PyTorch: what `fastinterp.kernels.reference` is for others.
 
 Jacobians come from autograd, one problem at a time, and steps from the normal equations in the input's own space.
 """

@@ -19,22 +19,26 @@ def index_file(layer: int) -> str:
     return f"index-{layer}.safetensors"
 
 
-def background_of(model: TextClassifier) -> Background | None:
-    """Returns the background that was saved with the model, None where there is none.
+def background_of(model: TextClassifier, given: Background | None = None) -> Background | None:
+    """Returns the given background, else the one that was saved with the model, None where there is none.
 
     Raises:
         ModelError: its file is damaged.
     """
+    if given is not None:
+        return given
     background: Background | None = _companion(model, BACKGROUND_FILE, load_background)
     return background
 
 
-def index_of(model: TextClassifier, layer: int) -> ActivationIndex | None:
-    """Returns the index of a layer that was saved with the model, None where there is none.
+def index_of(model: TextClassifier, layer: int, given: ActivationIndex | None = None) -> ActivationIndex | None:
+    """Returns the given index, else that of the layer that was saved with the model, None where there is none.
 
     Raises:
         ModelError: its file is damaged, or the weights have changed since.
     """
+    if given is not None:
+        return given
     index: ActivationIndex | None = _companion(model, index_file(layer), lambda path: load_index(path, model, layer))
     return index
 

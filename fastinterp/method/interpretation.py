@@ -104,8 +104,8 @@ def interpret(
     texts = [sentences] if isinstance(sentences, str) else check_sentences(sentences)
     place = model.layer_index(layer)  # no such layer is said before anything that the layer lacks
     wanted = None if answers is None else {choice("answers", answer, ANSWERS) for answer in _listed(answers)}
-    background = background if background is not None else background_of(model)
-    index = index if index is not None else index_of(model, place)
+    background = background_of(model, background)
+    index = index_of(model, place, index)
     _check_sources(model, place, wanted, background, index)
     fault = _no_contrast(model, place)
     if fault is not None and wanted is not None and "stands_out" in wanted:

@@ -61,7 +61,7 @@ def saliency(model: TextClassifier, sentences: Iterable[str] | Tensor, layer: in
     Args:
         model: the classifier.
         sentences: B raw texts, or their ids (B, L) int64.
-        layer: index of the layer, 0 for the first, or its name, or the module itself.
+        layer: index of the layer, 0 for the first, for an adapted module also its name, or the module.
 
     Raises:
         ValueError: no such layer, ids outside the vocabulary, or weights that cannot be explained: not float32, NaN,

@@ -11,7 +11,7 @@ from torch import nn
 
 from fastinterp.text.choice import TokenizerChoice, make_tokenizer, tokenizer_from_fields
 from fastinterp.text.kim import KimTokenizer
-from fastinterp.validation import choice, got, integer, number
+from fastinterp.validation import choice, flag, got, integer, number
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -69,7 +69,6 @@ class ModelConfig:
         )
         for name in names:
             _expect(_is_utf8(name), f"classes: {got(name)} holds a lone surrogate, which UTF-8 cannot write")
-        _expect(isinstance(self.branches, bool), f"branches: expected True or False, got {got(self.branches)}")
         checked: dict[str, object] = {
             "length": integer("length", self.length, least=1, most=MOST_POSITIONS),
             "embedding_dimension": integer("embedding_dimension", self.embedding_dimension, least=1),
@@ -78,6 +77,7 @@ class ModelConfig:
             "activation": choice("activation", self.activation, ACTIVATIONS),
             "dropout": number("dropout", self.dropout, least=0, below=1),
             "tokenizer": make_tokenizer(self.tokenizer),
+            "branches": flag("branches", self.branches),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

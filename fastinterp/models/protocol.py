@@ -183,7 +183,7 @@ class TextClassifier(Protocol):
 
     @property
     def word_vectors(self) -> Tensor:
-        """(V, D) vectors of the words; that of padding is zero."""
+        """(V, D) vectors of the words; that of padding is zero in a model of ours."""
         ...
 
     @property

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fastinterp.text.tokenizer import TokenizedText
+from fastinterp.text.tokenizer import TokenizedText, uncovered
 from fastinterp.validation import got
 
 # What it returns: tokens as they stand in the text, or each with its (begin, end) where it is spelt otherwise.
@@ -56,10 +55,7 @@ class CustomTokenizer:
             tokens.append(token)
             spans.append((begin, end))
             last = end
-        edges = [0, *(place for span in spans for place in span), len(text)]
-        rest = "".join(text[begin:end] for begin, end in zip(edges[::2], edges[1::2], strict=True))
-        dropped = Counter(character for character in rest if not character.isspace())
-        return TokenizedText(tuple(tokens), dict(dropped), tuple(spans))
+        return TokenizedText(tuple(tokens), uncovered(text, spans), tuple(spans))
 
     def to_fields(self) -> dict[str, object]:
         """Returns the name; the function itself cannot be saved."""

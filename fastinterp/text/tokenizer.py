@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 
@@ -43,3 +46,13 @@ class Tokenizer(Protocol):
     def to_fields(self) -> dict[str, object]:
         """Returns name and settings as JSON knows them, from which `tokenizer_from_fields` makes an equal one."""
         ...
+
+
+def uncovered(text: str, spans: Sequence[tuple[int, int]]) -> dict[str, int]:
+    """Returns the characters that are part of no token, white space apart, and how often each."""
+    edges = [(0, 0), *sorted(spans), (len(text), len(text))]
+    reached, left = 0, []
+    for (_, end), (begin, _) in pairwise(edges):
+        reached = max(reached, end)
+        left.append(text[reached:begin])
+    return dict(Counter(character for character in "".join(left) if not character.isspace()))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from fastinterp.messages import one_line
-from fastinterp.text.alignment import AlignedText, read_entities
-from fastinterp.text.tokenizer import TokenizedText
+from fastinterp.text.alignment import read_entities
+from fastinterp.text.tokenizer import TokenizedText, uncovered
 from fastinterp.validation import got
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ class UnicodeTokenizer:
             if token:
                 tokens.append(token)
                 spans.append(span)
-        dropped = _dropped(aligned, spans)
+        dropped = uncovered(aligned.text, spans)
         return TokenizedText(tuple(tokens), dropped, tuple(aligned.raw_span(*span) for span in spans))
 
     def to_fields(self) -> dict[str, object]:
@@ -134,9 +132,3 @@ def _visible(piece: str) -> str:
     """Returns a piece in normal form NFC without invisible signs; nothing where it has no others."""
     token = unicodedata.normalize("NFC", piece.translate(_INVISIBLE))
     return "" if _JOINING.issuperset(token) else token
-
-
-def _dropped(aligned: AlignedText, spans: list[tuple[int, int]]) -> dict[str, int]:
-    edges = pairwise([0, *(place for span in spans for place in span), len(aligned.text)])
-    gaps = (aligned.text[begin:end] for number, (begin, end) in enumerate(edges) if number % 2 == 0 and begin < end)
-    return dict(Counter(character for gap in gaps for character in gap if not character.isspace()))

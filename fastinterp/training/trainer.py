@@ -17,7 +17,7 @@ from fastinterp.errors import TrainingError
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.text.vocabulary import PAD, UNKNOWN
 from fastinterp.training.scores import batch_scores, class_scores, distinct_words
-from fastinterp.validation import choice, got, integer, number
+from fastinterp.validation import choice, flag, integer, number
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,10 @@ class TrainingConfig:
             "word_dropout": number("word_dropout", self.word_dropout, least=0, below=1),
             "averaging": number("averaging", self.averaging, least=0, below=1),
             "seed": integer("seed", self.seed, least=0, most=2**32 - 1),  # numpy takes no other
+            "static": flag("static", self.static),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        if not isinstance(self.static, bool):
-            raise ValueError(f"static: expected True or False, got {got(self.static)}")
 
     @classmethod
     def preset(cls, name: str) -> TrainingConfig:
@@ -138,8 +137,7 @@ def train_model(
     ids, labels = model.encode(parts.train.texts), torch.tensor(parts.train.labels)
     validation_ids, validation_labels = model.encode(parts.test.texts), torch.tensor(parts.test.labels)
 
-    if not config.static:
-        model.embedding.weight.grad = torch.zeros_like(model.embedding.weight)
+    model.embedding.weight.grad = None if config.static else torch.zeros_like(model.embedding.weight)
     current, average = _learnt(model, config), copy.deepcopy(model).eval()
     averaged = _learnt(average, config)
     optimizer = torch.optim.Adam(current, lr=config.learning_rate, fused=True)

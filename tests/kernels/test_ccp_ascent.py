@@ -130,3 +130,14 @@ def test_an_ascent_does_not_depend_on_the_batch(processor: str):
 
 def test_an_ascent_does_not_depend_on_the_number_of_threads(cpu: str, threads):
     assert_threads_change_nothing(threads, lambda rows: fixed(cpu, rows))
+
+
+def test_layers_without_bends_are_climbed_to_the_top(processor: str):
+    """Identity has no kinks, though its pre-activations change sign on the way."""
+    problems = deep_problems(24, "identity", 1).problems
+    target = 0.05 * torch.randn(problems.target.shape, generator=torch.Generator().manual_seed(0))
+    problems, config = replace(problems, target=target), OptimizationConfig(similarity_weight=0.02)
+    optimum = climbed(processor, (problems, config), 100)[0]
+    expected = reference_ascent.optimize_ascent(problems.double(), config, 20, 1e-5)
+    lowest = reference.objective(problems.double(), expected, config)
+    assert (reference.objective(problems.double(), optimum, config) >= lowest - ROUNDING * lowest.abs()).all()

@@ -94,11 +94,12 @@ def adapt(
     unknown = None if unknown_id is None else integer("unknown_id", unknown_id, least=0, most=size - 1)
     if unknown == padding:
         raise ValueError(f"unknown_id: expected another row than padding_id, got {unknown}")
-    rows = {word: row for row, word in reversed(list(enumerate(listed_words)))}
     if isinstance(words, Mapping):
         rows = dict(words)
+    else:
+        rows = {word: row for row, word in reversed(list(enumerate(listed_words)))}
     lexicon = Lexicon(listed_words, rows, padding, unknown)
-    caller = Caller(found, table, forward)
+    caller = Caller(found, table, forward, padding)
     check_device(caller.device)
     frames = Frames(frame, shortest_text(caller, frame))
     calls = _layers(caller, frames, layer)

@@ -22,10 +22,11 @@ class Caller:
         module: float32.
         embedding: a part of it.
         forward: how it is called; None for `module(ids)`.
+        padding: the embedding's row of padding.
     """
 
-    def __init__(self, module: nn.Module, embedding: Lookup, forward: Forward | None) -> None:
-        self.module, self.embedding, self._forward = module, embedding, forward
+    def __init__(self, module: nn.Module, embedding: Lookup, forward: Forward | None, padding: int) -> None:
+        self.module, self.embedding, self._forward, self.padding = module, embedding, forward, padding
         self.parts = parts_of(module)
         self.batch_first: bool | None = None  # whether the embedding gets ids (B, L); the first pass finds out
         self._lock = threading.RLock()

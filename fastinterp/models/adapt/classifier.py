@@ -278,14 +278,11 @@ class AdaptedModel:
 
     def class_scores(self, ids: Tensor) -> Tensor:
         """Returns class scores (B, classes), before softmax, in evaluation mode, of token ids (B, L), on the CPU."""
-        frames = self._frames.of(ids)
         scores = torch.zeros(len(ids), len(self._classes))
-        for frame in frames.unique().tolist():
-            for members in (frames == frame).nonzero()[:, 0].split(_SENTENCES_AT_ONCE):
-                part = ids[members, :frame]
-                with torch.no_grad():
-                    passed = self.caller.run(self._rows[part], tokens_of(part))
-                scores[members] = class_scores(passed, len(part)).cpu()
+        for members, part in self._frames.together(ids, _SENTENCES_AT_ONCE):
+            with torch.no_grad():
+                passed = self.caller.run(self._rows[part], tokens_of(part))
+            scores[members] = class_scores(passed, len(part)).cpu()
         return scores
 
     def probabilities(self, class_scores: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,13 @@ class Frames:
         if self.length is not None:
             return torch.full((len(ids),), self.length)
         return tokens_of(ids).clamp(min=self.shortest)
+
+    def together(self, ids: Tensor, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields which sentences (n,) int64 of (B, L) have one frame, `most` at most, and their ids (n, frame)."""
+        frames = self.of(ids)
+        for frame in frames.unique().tolist():
+            for members in (frames == frame).nonzero()[:, 0].split(most):
+                yield members, ids[members, :frame]
 
 
 def tokens_of(ids: Tensor) -> Tensor:

@@ -43,26 +43,24 @@ class AdaptedLayer:
     rows: Tensor
     frames: Frames
     cut: int | None = None
-    _counts: dict[int, int] = field(default_factory=dict)
+    _shapes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def locations(self, frames: Tensor) -> Tensor:
         """Returns how many locations sentences with these frames (B,) have: (B,) int64."""
-        return torch.tensor([self._count(frame) for frame in frames.tolist()], dtype=torch.int64)
+        return torch.tensor([self._shape(frame)[0] for frame in frames.tolist()], dtype=torch.int64)
 
-    def _count(self, frame: int) -> int:
-        if frame not in self._counts:
+    def _shape(self, frame: int) -> tuple[int, int]:
+        """Returns how many locations and channels a text has that fills this frame."""
+        if frame not in self._shapes:
             with torch.no_grad():
                 hidden = self.activations(torch.full((1, frame), len(self.rows) - 1), torch.tensor([frame]))
-            self._counts[frame] = hidden.shape[1]
-        return self._counts[frame]
+            self._shapes[frame] = (hidden.shape[1], hidden.shape[2])
+        return self._shapes[frame]
 
     @property
     def channels(self) -> int:
         """C, as many as there are in a text that is long enough to reach the layer."""
-        frame = probed_length(self.frames.shortest, self.frames.length)
-        with torch.no_grad():
-            hidden = self.activations(torch.full((1, frame), len(self.rows) - 1), torch.tensor([frame]))
-        return hidden.shape[2]
+        return self._shape(probed_length(self.frames.shortest, self.frames.length))[1]
 
     def activations(self, ids: Tensor, lengths: Tensor, embedded: Tensor | None = None) -> Tensor:
         """Returns the layer's activations (B, P, C) in sentences that fill their frame; P is 0 where it is not reached.
@@ -87,11 +85,9 @@ class AdaptedLayer:
             choose: gives the explained classes for the class scores (n, classes) of the sentences in n rows of `ids`.
             versus: the class whose score is taken away from theirs, if any.
         """
-        frames = self.frames.of(ids)
         parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-        for frame in frames.unique().tolist():
-            for members in (frames == frame).nonzero()[:, 0].split(_ROWS):
-                parts.append((members, *self._explain_frame(ids[members, :frame], members, choose, versus)))
+        for members, framed in self.frames.together(ids, _ROWS):
+            parts.append((members, *self._explain_frame(framed, members, choose, versus)))
         if not parts:
             return LayerPass(*self._explain_none())
         widest = max(hidden.shape[1] for _, _, hidden, _ in parts)
@@ -114,7 +110,7 @@ class AdaptedLayer:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns class scores, activations and gradients of as many sentences with one frame as a pass takes."""
         count = len(ids)
-        every = ids[torch.arange(_ROWS).clamp(max=count - 1)]
+        every = _filled_up(ids)
         with torch.inference_mode(False), torch.enable_grad():
             passed = self.caller.run(self.rows[every], tokens_of(every), self.call)
             scores = class_scores(passed, _ROWS)[:count]
@@ -141,19 +137,17 @@ class AdaptedLayer:
         Returns:
             (b, L) float32, for each sentence's predicted class; 0 outside its frame.
         """
-        frames = self.frames.of(ids)
         found = torch.zeros(ids.shape, device=self.caller.device)
-        for frame in frames.unique().tolist():
-            for members in (frames == frame).nonzero()[:, 0].split(_ROWS):
-                every = ids[members[torch.arange(_ROWS).clamp(max=len(members) - 1)], :frame]
-                with torch.inference_mode(False), torch.enable_grad():
-                    weight = self.caller.embedding.weight.detach()
-                    vectors = weight[self.rows[every].to(weight.device)].requires_grad_()
-                    passed = self.caller.run(self.rows[every], tokens_of(every), embedded=vectors)
-                    score = class_scores(passed, _ROWS).amax(dim=1).sum()
-                    (gradient,) = torch.autograd.grad(score, vectors)
-                each = (gradient * vectors.detach()).sum(dim=2)[: len(members)]
-                found[members.to(found.device), :frame] = each
+        for members, framed in self.frames.together(ids, _ROWS):
+            every = _filled_up(framed)
+            with torch.inference_mode(False), torch.enable_grad():
+                weight = self.caller.embedding.weight.detach()
+                vectors = weight[self.rows[every].to(weight.device)].requires_grad_()
+                passed = self.caller.run(self.rows[every], tokens_of(every), embedded=vectors)
+                score = class_scores(passed, _ROWS).amax(dim=1).sum()
+                (gradient,) = torch.autograd.grad(score, vectors)
+            each = (gradient * vectors.detach()).sum(dim=2)[: len(members)]
+            found[members.to(found.device), : framed.shape[1]] = each
         return found
 
     def _explain_none(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,3 +223,8 @@ class AdaptedLayer:
             return hidden[torch.arange(len(ids)), place.clone()]
 
         return compute
+
+
+def _filled_up(ids: Tensor) -> Tensor:
+    """Returns the ids (n, L) of as many sentences as a pass takes, the last one repeated."""
+    return ids[torch.arange(_ROWS).clamp(max=len(ids) - 1)]

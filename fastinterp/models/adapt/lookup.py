@@ -53,12 +53,6 @@ class Lookup:
         """D."""
         return self.weight.shape[1]
 
-    @property
-    def padding(self) -> int | None:
-        """The row of padding, where the part itself knows it."""
-        row = getattr(self.module, "padding_idx", None)
-        return row if isinstance(row, int) else None
-
 
 def find_lookup(
     module: nn.Module,

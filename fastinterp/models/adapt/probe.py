@@ -39,9 +39,8 @@ def drawn_ids(caller: Caller, count: int, length: int, seed: int = 0) -> Tensor:
     """Returns ids (B, L) int64 of drawn texts without padding."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(caller.embedding.rows, (count, length), generator=generator)
-    padding = caller.embedding.padding
-    if padding is not None and caller.embedding.rows > 1:
-        ids[ids == padding] = 1 if padding == 0 else 0
+    if caller.embedding.rows > 1:
+        ids[ids == caller.padding] = 1 if caller.padding == 0 else 0
     return ids
 
 
@@ -84,7 +83,7 @@ def recorded_calls(caller: Caller, length: int, wanted: Callable[[nn.Module], bo
     """Returns the calls in a pass of the modules that are wanted, in their order."""
     with torch.no_grad():
         passed = caller.run(drawn_ids(caller, 2, length), torch.full((2,), length), record=wanted)
-    return [call for call, _ in passed.calls]
+    return passed.calls
 
 
 def probed_length(shortest: int, length: int | None) -> int:
@@ -149,7 +148,7 @@ def find_call(caller: Caller, length: int, name: str, call: int, valid: Sequence
     for each in valid:
         if (each.module, each.call) == (name, call):
             return each
-    of_kind = [each for each in recorded_calls(caller, length, lambda each: each is part) if each.module == name]
+    of_kind = recorded_calls(caller, length, lambda each: each is part)
     if len(of_kind) < call:
         raise ValueError(
             f"layer: expected one of {listed(each.name for each in valid)} or another module that a pass calls, got "

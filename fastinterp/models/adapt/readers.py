@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
 
 from fastinterp.messages import quoted
-from fastinterp.text.tokenizer import TokenizedText
+from fastinterp.text.tokenizer import TokenizedText, uncovered
 from fastinterp.validation import got
 
 
@@ -178,7 +176,7 @@ def _from_rows(
         lexicon.words[row] if hidden or begin >= end else text[begin:end]
         for row, (begin, end), hidden in zip(rows, spans, masked, strict=True)
     )
-    return Read(TokenizedText(tokens, _uncovered(text, spans), tuple(spans)), rows)
+    return Read(TokenizedText(tokens, uncovered(text, spans), tuple(spans)), rows)
 
 
 def _row(given: object, lexicon: Lexicon) -> int:
@@ -188,13 +186,3 @@ def _row(given: object, lexicon: Lexicon) -> int:
     if not 0 <= row < len(lexicon.words):
         raise ValueError(f"tokenizer: expected ids 0 to {len(lexicon.words) - 1}, the embedding's rows, got {row}")
     return row
-
-
-def _uncovered(text: str, spans: Sequence[tuple[int, int]]) -> dict[str, int]:
-    """Returns the characters that are part of no token, white space apart, and how often each."""
-    edges = [(0, 0), *sorted(spans), (len(text), len(text))]
-    reached, left = 0, []
-    for (_, end), (begin, _) in pairwise(edges):
-        reached = max(reached, end)
-        left.append(text[reached:begin])
-    return dict(Counter(character for character in "".join(left) if not character.isspace()))

@@ -10,23 +10,18 @@ from torch.nn import functional
 
 from fastinterp.messages import plural
 from fastinterp.models.adapt.calls import Caller
-from fastinterp.models.adapt.frames import Frames
+from fastinterp.models.adapt.frames import Frames, tokens_of
 from fastinterp.models.adapt.layer import AdaptedLayer
 from fastinterp.models.adapt.lookup import REFUSED
 from fastinterp.models.adapt.probe import Layout, probed_length
 from fastinterp.models.adapt.receptive import field_of
 from fastinterp.models.adapt.recognise import NotRecognised, Recognised, recognise
 from fastinterp.models.adapt.watch import LayerCall
+from fastinterp.models.config import ACTIVATIONS
 from fastinterp.models.protocol import LayerPath, Places
 from fastinterp.text.vocabulary import PAD, UNKNOWN
 
 TOLERANCE = 1e-5  # of activations, relative to the largest
-_FUNCTIONS = {
-    "relu": torch.relu,
-    "leaky_relu": lambda values: functional.leaky_relu(values, 0.01),
-    "tanh": torch.tanh,
-    "identity": lambda values: values,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +85,7 @@ def _drawn(layer: AdaptedLayer, seed: int) -> list[tuple[Tensor, Tensor]]:
         ids = ids.clamp(max=len(layer.rows) - 1)
         if frames.length is not None:
             ids[1, max(1, length // 2) :] = PAD
-        texts.append((ids, (ids != PAD).sum(dim=1)))
+        texts.append((ids, tokens_of(ids)))
     return texts
 
 
@@ -100,8 +95,7 @@ def _fault(layer: AdaptedLayer, found: Recognised, vectors: Tensor) -> float | N
     for ids, lengths in _drawn(layer, 0) + _drawn(layer, 1):
         with torch.no_grad():
             own = layer.activations(ids, lengths)
-            location = torch.arange(own.shape[1])
-            inputs, begin, end = _fields(layer, ids, location, vectors)
+            inputs, begin, end = _fields(layer, _places(layer, ids, own.shape[1]), vectors)
             recomputed = _recomputed(found, inputs, begin, end).view_as(own) if own.numel() else own
             size = float(own.abs().max()) if own.numel() else 0.0
             fault = float((own - recomputed).abs().max()) / size if size > 0 else 0.0
@@ -111,23 +105,27 @@ def _fault(layer: AdaptedLayer, found: Recognised, vectors: Tensor) -> float | N
     return None
 
 
-def _fields(layer: AdaptedLayer, ids: Tensor, location: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the word vectors (B P, R, D) of the fields of all locations, and where each begins and ends."""
+def _places(layer: AdaptedLayer, ids: Tensor, count: int) -> Places:
+    """Returns the first so many locations of each text."""
     sentences, frame = ids.shape
+    location, sentence = torch.arange(count).repeat(sentences), torch.arange(sentences).repeat_interleave(count)
     rows = layer.receptive.rows(torch.tensor([frame]))
-    every = location.repeat(sentences)
-    begin, end = layer.receptive.edges(every, frame, rows)
-    place = layer.receptive.first(every)[:, None] + torch.arange(rows)
-    exists = (place >= 0) & (place < frame)
-    sentence = torch.arange(sentences).repeat_interleave(len(location))
-    own = ids[sentence[:, None], place.clamp(0, frame - 1)]
-    inputs = vectors[own.to(vectors.device)] * exists[..., None].to(vectors.device)
+    own = layer.receptive.ids(ids, location, sentence, rows)
+    return Places(location, torch.full_like(location, frame), own)
+
+
+def _fields(layer: AdaptedLayer, places: Places, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the word vectors (N, R, D) of the fields of locations, and where each begins and ends."""
+    rows = torch.arange(places.ids.shape[1])
+    begin, end = layer.receptive.edges(places.location, places.frame, len(rows))
+    exists = (rows >= begin[:, None]) & (rows < end[:, None])
+    inputs = vectors[places.ids.to(vectors.device)] * exists[..., None].to(vectors.device)
     return inputs, begin.to(vectors.device), end.to(vectors.device)
 
 
 def _recomputed(found: Recognised, inputs: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     """Returns the activations (B, C) of locations from the word vectors (B, R, D) of their fields."""
-    hidden, offset, function = inputs.transpose(1, 2), 0, _FUNCTIONS[found.stack.activation]
+    hidden, offset, function = inputs.transpose(1, 2), 0, ACTIVATIONS[found.stack.activation]()
     for weight, bias in zip(found.stack.weights, found.stack.biases, strict=True):
         hidden = function(functional.conv1d(hidden, weight, bias))
         offset += (weight.shape[2] - 1) // 2
@@ -155,14 +153,10 @@ def _can_be_cut(layer: AdaptedLayer, vectors: Tensor) -> bool:
     for ids, lengths in _drawn(layer, 0):
         with torch.no_grad():
             whole = layer.activations(ids, lengths)
-            count = whole.shape[1]
-            inputs, _, _ = _fields(layer, ids, torch.arange(count), vectors)
-            rows = layer.receptive.rows(torch.tensor([ids.shape[1]]))
-            location, frame = torch.arange(count).repeat(2), torch.full((2 * count,), ids.shape[1])
-            sentence = torch.arange(len(ids)).repeat_interleave(count)
-            places = Places(location, frame, layer.receptive.ids(ids, location, sentence, rows))
+            places = _places(layer, ids, whole.shape[1])
+            inputs, _, _ = _fields(layer, places, vectors)
             try:
-                for members, compute in layer.in_fields(places, most=len(location)):
+                for members, compute in layer.in_fields(places, most=len(inputs)):
                     expected = whole.flatten(0, 1)[members]
                     error = (compute(inputs[members]) - expected).abs().max()
                     if not error <= TOLERANCE * whole.abs().max():

@@ -106,14 +106,14 @@ class Passed:
             ended at the layer.
         last: "softmax" or "sigmoid" where the module ends in one, else None.
         layer: the layer's output as it came; None where the pass had no such call.
-        calls: what was called in a pass that recorded its calls, and what came out.
+        calls: what was called in a pass that recorded its calls.
     """
 
     embedded: Tensor | None = None
     outputs: Tensor | None = None
     last: str | None = None
     layer: Tensor | None = None
-    calls: list[tuple[LayerCall, Tensor]] = field(default_factory=list)
+    calls: list[LayerCall] = field(default_factory=list)
 
 
 class Watch(TorchFunctionMode):
@@ -138,7 +138,7 @@ class Watch(TorchFunctionMode):
             count += 1
             if layer is None or count != layer.call:
                 return None
-            first = output[0] if isinstance(output, tuple) and not hasattr(output, "batch_sizes") else output
+            first = _first_of(output)
             if not isinstance(first, Tensor):
                 raise ValueError(
                     f"layer: expected one that gives a tensor, got {type(output).__name__} from {layer.name}; name a "
@@ -157,10 +157,10 @@ class Watch(TorchFunctionMode):
 
         def record(module: nn.Module, given: object, output: Any) -> None:
             self._calls[name] = self._calls.get(name, 0) + 1
-            first = output[0] if isinstance(output, tuple) and not hasattr(output, "batch_sizes") else output
+            first = _first_of(output)
             if isinstance(first, Tensor):
                 call = LayerCall(name, self._calls[name], False)
-                self._passed.calls.append((call, first))
+                self._passed.calls.append(call)
                 self._await(first, call)
 
         return record
@@ -200,14 +200,18 @@ class Watch(TorchFunctionMode):
             self._await(result, call)
         elif name in ACTIVATIONS:
             if self._records:
-                self._note(call, result)
+                self._note(call)
             elif self._passed.layer is None:
                 return self._read(result)
         return result
 
-    def _note(self, call: LayerCall, result: Tensor) -> None:
+    def _note(self, call: LayerCall) -> None:
         """Notes that what was listed for a call goes through an activation first."""
         calls = self._passed.calls
-        for place, (each, _) in enumerate(calls):
-            if each == call:
-                calls[place] = (LayerCall(call.module, call.call, True), result)
+        if call in calls:
+            calls[calls.index(call)] = LayerCall(call.module, call.call, True)
+
+
+def _first_of(output: Any) -> Any:
+    """Returns what a layer gives, or the first of several things; a packed sequence is one."""
+    return output[0] if isinstance(output, tuple) and not hasattr(output, "batch_sizes") else output
