@@ -14,6 +14,11 @@ from hypothesis import settings
 from fastinterp import _C, ConvTextModel, ModelConfig, Vocabulary
 from fastinterp.kernels import ops
 
+# Several workers of pytest share the cores. Tests of threads set their number themselves.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
+    torch.set_num_threads(1)
+
 # Derandomised: a failure in CI must be the same failure on a desk. FASTINTERP_EXAMPLES=1000 digs deeper.
 settings.register_profile(
     "fastinterp",
@@ -34,6 +39,39 @@ if EMULATED:
 
     load_emulated_operators(Path(os.environ["FASTINTERP_EMULATED"]))
     ops._operators = torch.ops.fastinterp_emulated
+
+
+# Where torch's matrix products do an operator's work, as on a GPU, it rounds by the size of the batch.
+batch_invariant = pytest.mark.skipif(EMULATED, reason="on a GPU rounding depends on the batch")
+
+
+class Watched:
+    """The operators; each call must leave the tensors that it is given as they were."""
+
+    def __init__(self, operators: object) -> None:
+        self._operators = operators
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        operator = getattr(self._operators, name)
+
+        def call(*arguments: object) -> object:
+            given = [each for one in arguments for each in (one if isinstance(one, (list, tuple)) else [one])]
+            tensors = [each for each in given if isinstance(each, torch.Tensor)]
+            before = [each.clone() for each in tensors]
+            returned = operator(*arguments)
+            for now, then in zip(tensors, before, strict=True):
+                assert torch.equal(now.nan_to_num(), then.nan_to_num()), f"{name} changed one of its arguments"
+            return returned
+
+        return call
+
+
+ops._operators = Watched(ops._operators)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts with the test that takes longest, beside which other workers run all others."""
+    items.sort(key=lambda item: "emulated_threads" not in item.name)
 
 
 @pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])

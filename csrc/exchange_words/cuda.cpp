@@ -46,7 +46,7 @@ class ExchangePart {
   std::pair<at::Tensor, at::Tensor> solve(int64_t rounds) {
     const int64_t count = candidates_.size(0), rows = candidates_.size(1);
     at::Tensor chosen = at::zeros({count, rows}, candidates_.options());
-    at::Tensor z = problems_.biases[0].expand({count, positions_, problems_.biases[0].size(0)}).contiguous();
+    at::Tensor z = problems_.biases[0].expand({count, positions_, -1}).clone();
     for (int64_t row = 0; row < rows; ++row) add(z, row, part(row, chosen.select(1, row)));
     at::Tensor reached = likeness(see(z, exists_).unsqueeze(1)).select(1, 0);
     for (int64_t round = 0; round < rounds; ++round) {

@@ -14,6 +14,7 @@ from comparisons import (
     check_operator,
     relative_error,
 )
+from conftest import batch_invariant
 from hypothesis import given
 from problems import ContrastProblem, contrast_problem, contrast_problems, deep_problems
 from torch import Tensor
@@ -124,6 +125,7 @@ def some(device: str, rows: slice) -> tuple[Tensor, ...]:
     return ops.contrast(problems[rows], *others)
 
 
+@batch_invariant
 def test_contrast_does_not_depend_on_the_batch(cpu: str):
     assert_batching_changes_nothing(lambda rows: some(cpu, rows))
 

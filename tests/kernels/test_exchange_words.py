@@ -13,6 +13,7 @@ from comparisons import (
     check_operator,
     relative_error,
 )
+from conftest import batch_invariant
 from hypothesis import given
 from hypothesis import strategies as st
 from problems import contrast_problem, deep_problems, optimization_problems
@@ -123,6 +124,7 @@ def some(device: str, rows: slice) -> tuple[Tensor, ...]:
     return ops.exchange_words(problems[rows], vectors, candidates[rows].contiguous(), *others)
 
 
+@batch_invariant
 def test_exchange_words_does_not_depend_on_the_batch(cpu: str):
     assert_batching_changes_nothing(lambda rows: some(cpu, rows))
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import WORDS, field_edges, small_model
+from conftest import WORDS, batch_invariant, field_edges, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -117,6 +117,7 @@ def test_every_step_comes_nearer(seed: int, shape: int, activation: str):
         assert (after <= before * (1 + 1e-4) + 1e-6).all()
 
 
+@batch_invariant
 @given(st.integers(0, 30), st.integers(0, 2))
 def test_no_problem_depends_on_the_others(seed: int, shape: int):
     model, layer, background, whitening = prepared(seed, shape, "relu")

@@ -19,9 +19,9 @@ from fastinterp.models.adapt.probe import (
     convolution_calls,
     drawn_ids,
     find_call,
+    frames_of,
     layout_of,
     probed_length,
-    shortest_text,
 )
 from fastinterp.models.adapt.readers import Lexicon, reader_of, special_rows, words_of
 from fastinterp.models.adapt.watch import LayerCall
@@ -76,7 +76,8 @@ def adapt(
         unknown_id: the row of words that it does not have, if there is one.
         forward: how the module is called: `forward(module, ids, lengths)` with the tokens of each sentence (B,); by
             default `module(ids)`.
-        length: positions of every sentence, which is cut or padded to it; by default each has as many as tokens.
+        length: positions of every sentence, which is cut or padded to it; by default each has as many as tokens, but
+            where the module takes one length alone, of at most 64.
         multilabel: whether a text may have several labels; true of itself where several outputs end in a sigmoid.
 
     Raises:
@@ -101,9 +102,9 @@ def adapt(
     lexicon = Lexicon(listed_words, rows, padding, unknown)
     caller = Caller(found, table, forward, padding)
     check_device(caller.device)
-    frames = Frames(frame, shortest_text(caller, frame))
+    frames = frames_of(caller, frame)
     calls = _layers(caller, frames, layer)
-    ids = drawn_ids(caller, 2, probed_length(frames.shortest, frame))
+    ids = drawn_ids(caller, 2, probed_length(frames.shortest, frames.length))
     with torch.no_grad():
         passed = caller.run(ids, torch.full((2,), ids.shape[1]))
     outputs = 1 if passed.outputs is None or passed.outputs.dim() == 1 else passed.outputs.shape[1]

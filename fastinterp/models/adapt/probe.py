@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from fastinterp.messages import one_line
 from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.find import is_convolution, listed
+from fastinterp.models.adapt.frames import Frames
 from fastinterp.models.adapt.lookup import LONGEST_START, REFUSED
 from fastinterp.models.adapt.watch import LayerCall
 
-_PROBED = 40  # tokens of a drawn text, more where a layer needs more
+_PROBED = (40, 48)  # tokens of drawn texts, the first as a rule, more where a layer needs more
 _MORE = 16  # tokens of a longer one, by which the axis of locations is told from the others
 
 
@@ -44,8 +45,8 @@ def drawn_ids(caller: Caller, count: int, length: int, seed: int = 0) -> Tensor:
     return ids
 
 
-def shortest_text(caller: Caller, length: int | None) -> int:
-    """Returns how many tokens a text must have for the module to take it.
+def frames_of(caller: Caller, length: int | None) -> Frames:
+    """Returns how long the sentences are that the module takes.
 
     Args:
         caller: of the module.
@@ -55,23 +56,37 @@ def shortest_text(caller: Caller, length: int | None) -> int:
         ValueError: the module takes none.
     """
     fault: Exception | None = None
+    taken: list[int] = []
     for tokens in range(1, LONGEST_START + 1) if length is None else (length,):
-        try:
-            # Two texts; the first pass, whose shape says what is sentence and what token, needs another number.
-            count = 3 if tokens == 2 else 2
-            with torch.no_grad():
-                caller.run(drawn_ids(caller, count, tokens), torch.full((count,), tokens))
-        except REFUSED as error:
-            if str(error).startswith(("embedding:", "module:")):
-                raise
-            fault = error
-        else:
-            return tokens
+        fault = _refusal(caller, tokens)
+        if fault is not None:
+            continue
+        if length is not None or not _refusal(caller, tokens + 1) or not any(_refusal(caller, n) for n in _PROBED):
+            return Frames(length, tokens)
+        taken.append(tokens)
+        if tokens > 1:  # else the one vector may have been added to each row of a table of positions
+            break
+    if taken:
+        return Frames(taken[-1], taken[-1])
     lengths = f"1 to {LONGEST_START}" if length is None else str(length)
     raise ValueError(
         f"module: expected one that takes ids (B, L), got a failure at texts of {lengths} tokens ({one_line(fault)}); "
         "length= names the length that it takes, forward= says how it is called"
     )
+
+
+def _refusal(caller: Caller, tokens: int) -> Exception | None:
+    """Returns with what the module fails at texts of so many tokens, if it does."""
+    # Two texts; the first pass, whose shape says what is sentence and what token, needs another number.
+    count = 3 if tokens == 2 else 2
+    try:
+        with torch.no_grad():
+            caller.run(drawn_ids(caller, count, tokens), torch.full((count,), tokens))
+    except REFUSED as error:
+        if str(error).startswith(("embedding:", "module:")):
+            raise
+        return error
+    return None
 
 
 def convolution_calls(caller: Caller, length: int) -> list[LayerCall]:
@@ -88,7 +103,7 @@ def recorded_calls(caller: Caller, length: int, wanted: Callable[[nn.Module], bo
 
 def probed_length(shortest: int, length: int | None) -> int:
     """Returns of how many tokens the drawn texts are."""
-    return length if length is not None else max(_PROBED, shortest)
+    return length if length is not None else max(_PROBED[0], shortest)
 
 
 def layout_of(caller: Caller, layer: LayerCall, length: int) -> Layout:
@@ -104,12 +119,16 @@ def layout_of(caller: Caller, layer: LayerCall, length: int) -> Layout:
     """
     shapes = [_output_shape(caller, layer, count, size) for count, size in ((2, length), (3, length))]
     batch = [axis for axis, sizes in enumerate(zip(*shapes, strict=False)) if sizes == (2, 3)]
-    try:
-        longer = _output_shape(caller, layer, 2, length + _MORE)
-    except REFUSED:  # positions that the module has no more of
-        longer = _output_shape(caller, layer, 2, length - 1)
-    location = [axis for axis, sizes in enumerate(zip(shapes[0], longer, strict=False)) if sizes[0] != sizes[1]]
-    if len(batch) != 1 or len(location) != 1 or len(longer) < 3:
+    for other in (length + _MORE, length - 1):
+        try:
+            longer = _output_shape(caller, layer, 2, other)
+        except REFUSED:  # the module takes no such text
+            continue
+        location = [axis for axis, sizes in enumerate(zip(shapes[0], longer, strict=False)) if sizes[0] != sizes[1]]
+        break
+    else:
+        location = _axes_that_the_ends_tell_apart(caller, layer, length)
+    if len(batch) != 1 or len(location) != 1 or len(shapes[0]) < 3:
         raise ValueError(
             f"layer: expected one whose output has channels at each location of a text, before any pooling over time, "
             f"got {layer.name}, which gives {shapes[0]} for 2 texts of {length} tokens"
@@ -119,6 +138,31 @@ def layout_of(caller: Caller, layer: LayerCall, length: int) -> Layout:
             f"layer: expected one that the embedding leads to, got {layer.name}, which no word vector moves"
         )
     return Layout(batch[0], location[0])
+
+
+def _axes_that_the_ends_tell_apart(caller: Caller, layer: LayerCall, length: int) -> list[int]:
+    """Returns the axes of a layer's output along which the first and the last token of a text move different places.
+
+    It tells the locations of a module that takes one length alone; a location that sees the whole text tells nothing.
+    """
+    ids = drawn_ids(caller, 3, length)
+    moved = []
+    for token in (0, length - 1):
+        others = ids.clone()
+        others[:, token] = ids[:, token].roll(1)
+        outputs = []
+        for each in (ids, others):
+            with torch.no_grad():
+                passed = caller.run(each, torch.full((3,), length), layer, stop=True)
+            assert passed.layer is not None  # a pass over a text of this length reaches the layer
+            outputs.append(passed.layer)
+        moved.append(outputs[0] != outputs[1])
+    apart = []
+    for axis in range(moved[0].dim()):
+        first, last = (each.movedim(axis, 0).flatten(1).any(dim=1) for each in moved)
+        if first.any() and last.any() and not (first & last).any():
+            apart.append(axis)
+    return apart
 
 
 def _depends(caller: Caller, layer: LayerCall, length: int) -> bool:
