@@ -298,6 +298,46 @@ def test_padding_stands_at_any_row(padding: int):
         assert len(mine.saliency) == 8
 
 
+class LinearUponAll(Plain):
+    """Takes texts of twelve tokens alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6 * 12, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.fc(functional.relu(self.conv(self.embedding(ids).transpose(1, 2))).flatten(1))
+
+
+class WithPositions(Plain):
+    """Takes texts of twelve tokens; of one too, whose vector is added to each row of the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(12, WIDTH))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden = functional.relu(self.conv((self.embedding(ids) + self.positions).transpose(1, 2)))
+        return self.fc(hidden.amax(dim=2))
+
+
+@pytest.mark.parametrize("kind", [LinearUponAll, WithPositions])
+def test_a_module_that_takes_one_length_alone_is_given_that(kind: type[nn.Module]):
+    module = seeded(kind)
+    model = adapted(module)
+    assert (model.length, model.path(0).name) == (12, "kernels" if kind is LinearUponAll else "module")
+    short, long = interpret(model, [TEXT, " ".join(WORDS[2:20])], optimization=FEW)
+    assert (short.truncated, long.truncated) == (False, True)
+    for result, ids in ((short, [*range(2, 8), *[0] * 6]), (long, [*range(2, 14)])):
+        hidden: list[Tensor] = []
+        module.conv.register_forward_hook(lambda *call, kept=hidden: kept.append(call[2]))
+        scores = module(torch.tensor([ids]))
+        activations = functional.relu(hidden[0])
+        weight = torch.autograd.grad(scores.max(), hidden[0])[0]
+        torch.testing.assert_close(result.saliency, (weight * activations).sum(dim=1)[0].detach())
+        assert result.probability == pytest.approx(float(scores.detach().softmax(dim=1).max()), abs=1e-6)
+
+
 def test_a_vector_of_padding_that_is_not_zero_is_seen_as_it_is():
     module = seeded(Plain, padding=None)
     model = adapted(module, length=9)
