@@ -11,7 +11,7 @@ from torch import Tensor
 from fastinterp import OptimizationConfig
 from fastinterp.kernels import reference
 from fastinterp.kernels.problems import Problems
-from fastinterp.kernels.reference import ACTIVATIONS
+from fastinterp.kernels.reference import activate
 
 
 def negative_objective(problems: Problems, inputs: Tensor, config: OptimizationConfig) -> Tensor:
@@ -23,7 +23,7 @@ def negative_objective(problems: Problems, inputs: Tensor, config: OptimizationC
         outputs = hidden.shape[1] - kernel + 1
         whole = outputs == 1  # one window: no copy is needed
         columns = hidden.flatten(1)[:, None] if whole else hidden.unfold(1, kernel, 1).transpose(2, 3).flatten(2)
-        hidden = ACTIVATIONS[problems.activation](columns @ weight.permute(2, 1, 0).flatten(0, 1) + bias)
+        hidden = activate(problems.activation, columns @ weight.permute(2, 1, 0).flatten(0, 1) + bias)
         offset += (kernel - 1) // 2
         if outputs > 1:
             place = torch.arange(outputs, device=hidden.device) + offset

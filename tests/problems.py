@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastinterp.kernels.problems import OptimizationConfig, Problems
 
-ACTIVATIONS = ("relu", "leaky_relu", "identity", "tanh")
+ACTIVATIONS = ("relu", "leaky_relu", "leaky_relu:0.3", "identity", "tanh")
 
 
 @dataclass
@@ -193,7 +193,7 @@ def ascent_problems(draw: st.DrawFn, most_layers: int = 3) -> tuple[Problems, Op
     target = torch.randn(problems.target.shape, generator=generator)
     if draw(st.booleans()):
         target = target.abs()
-    activation = draw(st.sampled_from(["relu", "relu", "leaky_relu", "identity"]))
+    activation = draw(st.sampled_from(["relu", "relu", "leaky_relu", "leaky_relu:0.3", "identity"]))
     config = OptimizationConfig(
         l2_weight=draw(st.sampled_from([0.004, 0.3])), similarity_weight=draw(st.sampled_from([0.0, 0.02, 1.0]))
     )

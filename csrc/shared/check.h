@@ -3,6 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdlib>
+#include <string>
+
 #include "stack.h"
 
 namespace fastinterp {
@@ -14,12 +17,22 @@ inline void check_floats(const at::Tensor& tensor, const char* name, int64_t dim
   TORCH_CHECK_VALUE(tensor.is_contiguous(), name, ": expected a contiguous tensor");
 }
 
+// "leaky_relu:0.2" is a leaky ReLU of that slope, without a number of 0.01.
 inline Activation parse_activation(c10::string_view name) {
   if (name == "relu") return {false, 0.0f};
   if (name == "leaky_relu") return {false, 0.01f};
   if (name == "identity") return {false, 1.0f};
-  TORCH_CHECK_VALUE(name == "tanh", "activation: expected relu, leaky_relu, identity or tanh, got ", name);
-  return {true, 0.0f};
+  if (name == "tanh") return {true, 0.0f};
+  const std::string text(name);
+  const size_t colon = text.find(':');
+  char* end = nullptr;
+  const float slope = colon == std::string::npos ? -1.0f : std::strtof(text.c_str() + colon + 1, &end);
+  TORCH_CHECK_VALUE(text.substr(0, colon) == "leaky_relu" && end != nullptr && colon + 1 < text.size() && *end == 0 &&
+                        slope >= 0 && slope <= 1,
+                    "activation: expected relu, leaky_relu, leaky_relu:SLOPE with a slope of 0 to 1, identity or tanh, "
+                    "got ",
+                    text);
+  return {false, slope};
 }
 
 inline ConvStack check_stack(at::TensorList weights, at::TensorList biases, c10::string_view activation,

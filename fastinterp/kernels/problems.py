@@ -29,7 +29,7 @@ class Problems:
         biases: per layer (C_out,).
         begin: (B,) int64, the first row of each field that exists.
         end: (B,) int64, one past the last.
-        activation: "relu", "leaky_relu", "identity" or "tanh".
+        activation: "relu", "leaky_relu" (slope 0.01), "leaky_relu:SLOPE" with a slope of 0 to 1, "identity" or "tanh".
     """
 
     target: Tensor

@@ -7,7 +7,7 @@ those of Yuan, Chen, Hu & Ji, AAAI 2019. Nothing of the package is imported, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,12 +17,17 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from fastinterp.kernels.problems import OptimizationConfig, Problems
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "leaky_relu": lambda z: functional.leaky_relu(z, 0.01),
-    "identity": lambda z: z,
-    "tanh": torch.tanh,
-}
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01, "identity": 1.0}
+
+
+def slope_of(activation: str) -> float:
+    """Returns the slope below 0 of a piecewise-linear activation; that of "leaky_relu:0.2" is 0.2."""
+    return SLOPES[activation] if activation in SLOPES else float(activation.split(":")[1])
+
+
+def activate(activation: str, z: Tensor) -> Tensor:
+    """Returns the activations of pre-activations z, of any shape and dtype."""
+    return torch.tanh(z) if activation == "tanh" else torch.where(z > 0, z, slope_of(activation) * z)
 
 
 def _convolve(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -53,7 +58,7 @@ def saliency(
         biases: per layer (C_out,).
         class_weight: (classes, C_last) of the linear layer.
         class_bias: (classes,).
-        activation: a key of `ACTIVATIONS`.
+        activation: as `activate` takes it.
         layer: index of the explained layer, 0 for the first.
 
     Returns:
@@ -64,7 +69,7 @@ def saliency(
         tokens = embedded.detach() * (places < lengths[:, None])[..., None]
         hidden = functional.pad(tokens, (0, 0, 0, frame - embedded.shape[1])).requires_grad_()
         for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            hidden = ACTIVATIONS[activation](_convolve(hidden, weight, bias))
+            hidden = activate(activation, _convolve(hidden, weight, bias))
             if index == layer:
                 explained = hidden
         first_maximum = hidden.detach().argmax(dim=1, keepdim=True)
@@ -96,7 +101,7 @@ def pre_activations(problems: Problems, inputs: Tensor) -> Tensor:
         if index + 1 < len(problems.weights):
             # Beyond the frame the next convolution sees its zero padding, not the activation of a bias.
             exists = _existing_rows(hidden.shape[1], problems.begin - offset, problems.end - offset)
-            hidden = ACTIVATIONS[problems.activation](hidden) * exists[..., None]
+            hidden = activate(problems.activation, hidden) * exists[..., None]
     return hidden.squeeze(1)
 
 
@@ -113,7 +118,7 @@ def similarity(inputs: Tensor, begin: Tensor, end: Tensor) -> Tensor:
 
 def objective(problems: Problems, inputs: Tensor, config: OptimizationConfig) -> Tensor:
     """Returns a . a'(X) - lambda1 ||X||^2 + lambda2 Sim(X) of each problem, (B,) (Eq. 5-7)."""
-    reached: Tensor = ACTIVATIONS[problems.activation](pre_activations(problems, inputs))
+    reached: Tensor = activate(problems.activation, pre_activations(problems, inputs))
     return (
         (problems.target * reached).sum(dim=1)  # Eq. 5
         - config.l2_weight * (inputs * inputs).sum(dim=(1, 2))  # Eq. 6

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fastinterp.kernels.reference import objective, similarity
+from fastinterp.kernels.reference import objective, similarity, slope_of
 
 if TYPE_CHECKING:
     from fastinterp.kernels.problems import OptimizationConfig, Problems
 
-_SLOPES = {"relu": 0.0, "leaky_relu": 0.01, "identity": 1.0}
 _ROUNDS = 8  # of adding kinks to one step
 
 Kinks = dict[tuple[int, int], float]  # by layer and unit: the share of its gate that is open
@@ -86,7 +85,7 @@ class _Look(NamedTuple):
 
 def _look(problem: Problems, inputs: Tensor, kinks: Kinks, open_gates: bool = False) -> _Look:
     """Returns the linear piece for the gates of X, or for open ones; kinks have the gates that they were given."""
-    slope = _SLOPES[problem.activation]
+    slope = slope_of(problem.activation)
     with torch.enable_grad():
         variable = inputs.detach().requires_grad_()
         hidden, offset = variable, 0
@@ -111,7 +110,7 @@ def _look(problem: Problems, inputs: Tensor, kinks: Kinks, open_gates: bool = Fa
 
 def _summit(problem: Problems, inputs: Tensor, kinks: Kinks, config: OptimizationConfig) -> tuple[Tensor, float]:
     """Returns the summit for the gates of X, (R, D), and how far X is from it; sets the kinks' shares."""
-    exists, slope = problem.exists[0][:, None], _SLOPES[problem.activation]
+    exists, slope = problem.exists[0][:, None], slope_of(problem.activation)
     while True:
         look = _look(problem, inputs, kinks)
         # A coefficient that the kinks above have turned positive makes the gate a plain one.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fastinterp.kernels.reference import ACTIVATIONS, pre_activations
+from fastinterp.kernels.reference import activate, pre_activations
 
 if TYPE_CHECKING:
     from fastinterp.kernels.problems import Problems
@@ -23,7 +23,7 @@ TRIES = 6  # lengths of a step, each 0.4 of the one before
 
 def activations(problems: Problems, inputs: Tensor) -> Tensor:
     """Returns the activations (B, C) of locations whose receptive fields hold `inputs` (B, R, D)."""
-    reached: Tensor = ACTIVATIONS[problems.activation](pre_activations(problems, inputs))
+    reached: Tensor = activate(problems.activation, pre_activations(problems, inputs))
     return reached
 
 
@@ -78,9 +78,9 @@ def gauss_newton_step(problem: Problems, inputs: Tensor, precision: Tensor, damp
         last = pre_activations(problem, variable * exists)[0]
         rows = [torch.autograd.grad(value, variable, retain_graph=True)[0].flatten() for value in last]
         z = last.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(ACTIVATIONS[problem.activation](z).sum(), z)
+        (slope,) = torch.autograd.grad(activate(problem.activation, z).sum(), z)
     z, jacobian = z.detach(), torch.stack(rows)
-    reached = ACTIVATIONS[problem.activation](z)
+    reached = activate(problem.activation, z)
     if problem.activation == "relu":
         slope = ((z > 0) | (problem.target[0] > 0)).to(z.dtype)
         reached = slope * z

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fastinterp.errors import ModelError
+from fastinterp.kernels.activations import slope_at
 from fastinterp.messages import one_line
-from fastinterp.method.fields import slope_at
 from fastinterp.method.saliency import layer_activations, select_locations
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.sentences import check_sentences

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastinterp.kernels.activations import slope_at
 from fastinterp.kernels.problems import Problems
-from fastinterp.method.fields import class_scores, inner_slopes, pre_activations, pull_back, slope_at
+from fastinterp.method.fields import class_scores, inner_slopes, pre_activations, pull_back
 from fastinterp.models.protocol import TextClassifier
 
 _FLOATS_AT_ONCE = 1 << 21  # bounds the memory

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fastinterp.kernels.activations import activate, slope_at
 from fastinterp.kernels.problems import Problems
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "leaky_relu": lambda z: functional.leaky_relu(z, 0.01),
-    "identity": lambda z: z,
-    "tanh": torch.tanh,
-}
-
-
-def slope_at(activation: str, values: Tensor) -> Tensor:
-    """Returns the slope of the activation where it has these values."""
-    if activation == "identity":
-        return torch.ones_like(values)
-    if activation == "tanh":
-        return 1 - values**2
-    return torch.where(values > 0, 1.0, 0.01 if activation == "leaky_relu" else 0.0)
 
 
 def existing_rows(problems: Problems, offset: int, rows: int) -> Tensor:
@@ -61,13 +46,13 @@ def class_scores(
         values: (B, L, C), activations or word vectors.
         weights: (C_out, C_in, K) of each layer above.
         biases: (C_out,) of each.
-        activation: a key of `ACTIVATIONS`.
+        activation: as `negative_slope` takes it, or "tanh".
         head: weight (classes, C_last) and bias (classes,) of the linear layer.
     """
     for weight, bias in zip(weights, biases, strict=True):
         kernel = weight.shape[2]
         padded = functional.pad(values, (0, 0, (kernel - 1) // 2, kernel // 2))
-        values = ACTIVATIONS[activation](convolve(padded, weight, bias))
+        values = activate(activation, convolve(padded, weight, bias))
     first_maximum = values.detach().argmax(dim=1, keepdim=True)
     return functional.linear(values.gather(1, first_maximum)[:, 0], *head)
 
@@ -89,7 +74,7 @@ def _above(problems: Problems, z: Tensor) -> list[Tensor]:
     for weight, bias in zip(problems.weights[1:], problems.biases[1:], strict=True):
         # Beyond the frame the next convolution sees its zero padding, not the activation of a bias.
         exists = existing_rows(problems, offset, z.shape[1])
-        z = convolve(ACTIVATIONS[problems.activation](z) * exists[..., None], weight, bias)
+        z = convolve(activate(problems.activation, z) * exists[..., None], weight, bias)
         values.append(z)
         offset += (weight.shape[2] - 1) // 2
     return values
@@ -97,7 +82,7 @@ def _above(problems: Problems, z: Tensor) -> list[Tensor]:
 
 def activations(problems: Problems, inputs: Tensor) -> Tensor:
     """Returns the activations (B, C) of locations whose receptive fields hold `inputs` (B, R, D)."""
-    return ACTIVATIONS[problems.activation](pre_activations(problems, inputs)[-1][:, 0])
+    return activate(problems.activation, pre_activations(problems, inputs)[-1][:, 0])
 
 
 def inner_slopes(problems: Problems, values: Sequence[Tensor]) -> list[Tensor]:
@@ -107,7 +92,7 @@ def inner_slopes(problems: Problems, values: Sequence[Tensor]) -> list[Tensor]:
         problems: B locations.
         values: their `pre_activations`.
     """
-    return [slope_at(problems.activation, ACTIVATIONS[problems.activation](z)) for z in values[:-1]]
+    return [slope_at(problems.activation, activate(problems.activation, z)) for z in values[:-1]]
 
 
 def pull_back(problems: Problems, pulled: Tensor, inner_slopes: Sequence[Tensor]) -> Tensor:

@@ -109,7 +109,7 @@ class ConvolutionStack:
     Attributes:
         weights: per layer (C_out, C_in, K).
         biases: per layer (C_out,).
-        activation: "relu", "leaky_relu", "identity" or "tanh".
+        activation: as of `Problems`: "relu", "leaky_relu", "leaky_relu:SLOPE", "identity" or "tanh".
         below: the indices that the lower ones have among the model's layers; by default 0, 1, 2, ...
     """
 

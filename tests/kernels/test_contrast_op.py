@@ -58,7 +58,7 @@ def hinges_on_rounding(drawn: ContrastProblem, row: int) -> bool:
                     problem.activation,
                 )
                 stack.append(pre_activations(part, inputs[:, start : start + rows]).abs().flatten())
-        close |= problems.activation in ("relu", "leaky_relu") and float(torch.cat(stack).min()) < 1e-4
+        close |= problems.activation not in ("identity", "tanh") and float(torch.cat(stack).min()) < 1e-4
         step = reference.gauss_newton_step(problem, inputs, precision, damping)
         before = float(reference.distance(problem, inputs, precision))
         if step is not None:
@@ -172,7 +172,10 @@ def test_contrast_passes_opcheck(processor: str):
         ({"slopes": [torch.zeros(40), torch.zeros(3)]}, "slopes: layer 1 has 3 values for 24 channels"),
         ({"mean": torch.zeros(9)}, "mean: expected 10 values, got 9"),
         ({"factor": torch.zeros(10, 9)}, "precision, factor: expected shape"),
-        ({"activation": "gelu"}, "activation: expected relu, leaky_relu, identity or tanh, got gelu"),
+        (
+            {"activation": "gelu"},
+            "activation: expected relu, leaky_relu, leaky_relu:SLOPE with a slope of 0 to 1, identity or tanh, got gelu",
+        ),
         ({"steps": -1}, "steps: expected at least 0, got -1"),
         ({"damping": 0.0}, "damping: expected more than 0, got 0"),
     ],

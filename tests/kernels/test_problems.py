@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import OptimizationProblem, optimization_problems
+from problems import OptimizationProblem, deep_problems, optimization_problems
 
 import fastinterp
+from fastinterp.kernels import ops
 from fastinterp.kernels.problems import OptimizationConfig
 
 
@@ -85,3 +87,12 @@ def test_settings_are_read_without_importing_torch():
 
 def test_settings_have_one_home():
     assert fastinterp.OptimizationConfig is OptimizationConfig
+
+
+@pytest.mark.parametrize(
+    "activation", ["leaky_relu:", "leaky_relu:-0.1", "leaky_relu:1.5", "leaky_relu:nan", "relu:0.1"]
+)
+def test_a_slope_that_the_kernels_do_not_have_is_named(activation: str):
+    problems = replace(deep_problems(2, "relu", 1).problems, activation=activation)
+    with pytest.raises(ValueError, match=rf"activation: expected relu, leaky_relu, .* got {re.escape(activation)}"):
+        ops.optimize_ccp(problems, OptimizationConfig(), 10, 1e-5)

@@ -45,7 +45,7 @@ def prepared(seed: int, shape: int, activation: str) -> tuple[ConvTextModel, int
 def distance(problems: Problems, inputs: Tensor, whitening: Whitening) -> Tensor:
     """The whitened squared distance to the target, in float64, by the reference's forward pass."""
     double = problems.double()
-    reached = reference.ACTIVATIONS[problems.activation](reference.pre_activations(double, inputs.double()))
+    reached = reference.activate(problems.activation, reference.pre_activations(double, inputs.double()))
     apart = reached - double.target
     return torch.einsum("bi,ij,bj->b", apart, whitening.precision, apart)
 
@@ -138,7 +138,7 @@ def likeness(model: ConvTextModel, problem: Problems, ids: Tensor, whitening: Wh
     """Of the location's activation and that of these words, in float64 by the reference."""
     inputs = model.word_vectors[ids.clamp(min=0)] * (ids > 0)[..., None]
     double = problem.double()
-    reached = reference.ACTIVATIONS[problem.activation](reference.pre_activations(double, inputs[None].double()))
+    reached = reference.activate(problem.activation, reference.pre_activations(double, inputs[None].double()))
     mine, its = ((each - whitening.mean) @ whitening.factor for each in (reached[0], double.target[0]))
     return float(torch.nn.functional.cosine_similarity(mine, its, dim=0))
 

@@ -199,7 +199,7 @@ ARCHITECTURES = {
     "Conv1d stack with batch norm": Architecture(BatchNormStack, "embedding", "body.4", "body.6", "kernels", (3, 8, 1)),
     "strided and dilated": Architecture(StridedDilated, "embedding", "second", "norm", "kernels", (5, 11, 2)),
     "residual with pooling between": Architecture(PooledResidual, "embedding", "conv:2", "", "module", (4, 11, 2)),
-    "average and attention": Architecture(AttentionHead, "embedding", "act", "act", "module", (1, 3, 1)),
+    "average and attention": Architecture(AttentionHead, "embedding", "act", "act", "kernels", (1, 3, 1)),
     "one sigmoid": Architecture(OneSigmoid, "embedding", "convs.2", "convs.3", "kernels", (0, 4, 1)),
     "convolution over a BiLSTM": Architecture(ConvolutionOverLSTM, "embedding", "conv", "conv", "module", (0, None, 0)),
 }

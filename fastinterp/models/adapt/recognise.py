@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastinterp.kernels.activations import leaky_relu
 from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.probe import drawn_ids
 from fastinterp.models.adapt.tape import Step, Tape
@@ -49,8 +50,7 @@ _BATCH_NORMS = frozenset(
         "miopen_batch_norm",
     )
 )
-_ACTIVATIONS = frozenset(("relu", "leaky_relu", "tanh"))
-_SLOPE = 0.01  # of the only leaky ReLU that the kernels have
+_ACTIVATIONS = frozenset(("relu", "leaky_relu", "prelu", "_prelu_kernel", "tanh"))
 
 
 class NotRecognised(Exception):  # noqa: N818  (no error: the module's own passes explain the layer then)
@@ -145,9 +145,7 @@ def _blocks(steps: list[Step], output: int, start: int) -> list[_Block]:
         elif step.name in _ACTIVATIONS:
             if pending:
                 raise NotRecognised("it has a batch norm or a second activation behind an activation")
-            if step.name == "leaky_relu" and (step.given[1] if len(step.given) > 1 else _SLOPE) != _SLOPE:
-                raise NotRecognised(f"its leaky ReLU has another slope than {_SLOPE}")
-            activation, pending = step.name, True
+            activation, pending = _activation(step), True
         elif step.name == "constant_pad_nd" and blocks and not pending:
             _pad(blocks[-1], step)
         elif step.name not in _SAME_VALUES:
@@ -158,6 +156,20 @@ def _blocks(steps: list[Step], output: int, start: int) -> list[_Block]:
     if not blocks:
         raise NotRecognised("no convolution stands between the embedding and it")
     return blocks[::-1]
+
+
+def _activation(step: Step) -> str:
+    """Returns the name of an activation as the kernels have it."""
+    if step.name in ("relu", "tanh"):
+        return step.name
+    slope = step.given[1] if len(step.given) > 1 else 0.01
+    if isinstance(slope, Tensor):
+        if slope.numel() > 1:
+            raise NotRecognised("its PReLU has a slope of its own for each channel")
+        slope = float(slope.detach())
+    if not 0 <= slope <= 1:
+        raise NotRecognised(f"the slope {slope:g} of its leaky ReLU does not lie between 0 and 1")
+    return leaky_relu(slope)
 
 
 def _written_since(steps: list[Step], place: int, wanted: int) -> bool:

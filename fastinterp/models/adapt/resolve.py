@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fastinterp.kernels.activations import activate
 from fastinterp.messages import plural
 from fastinterp.models.adapt.calls import Caller
 from fastinterp.models.adapt.frames import Frames, tokens_of
@@ -17,7 +18,6 @@ from fastinterp.models.adapt.probe import Layout, probed_length
 from fastinterp.models.adapt.receptive import field_of
 from fastinterp.models.adapt.recognise import NotRecognised, Recognised, recognise
 from fastinterp.models.adapt.watch import LayerCall
-from fastinterp.models.config import ACTIVATIONS
 from fastinterp.models.protocol import LayerPath, Places
 from fastinterp.text.vocabulary import PAD, UNKNOWN
 
@@ -125,9 +125,9 @@ def _fields(layer: AdaptedLayer, places: Places, vectors: Tensor) -> tuple[Tenso
 
 def _recomputed(found: Recognised, inputs: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     """Returns the activations (B, C) of locations from the word vectors (B, R, D) of their fields."""
-    hidden, offset, function = inputs.transpose(1, 2), 0, ACTIVATIONS[found.stack.activation]()
+    hidden, offset = inputs.transpose(1, 2), 0
     for weight, bias in zip(found.stack.weights, found.stack.biases, strict=True):
-        hidden = function(functional.conv1d(hidden, weight, bias))
+        hidden = activate(found.stack.activation, functional.conv1d(hidden, weight, bias))
         offset += (weight.shape[2] - 1) // 2
         if hidden.shape[2] > 1:
             place = torch.arange(hidden.shape[2], device=hidden.device) + offset
