@@ -108,6 +108,11 @@ def train_on_corpus(
         tokenizer = make_tokenizer(shape.tokenizer)
         tokens = [list(tokenizer.read(text).tokens) for text in corpus.train.texts + corpus.test.texts]
         _check_tokens(tokens[: len(corpus.train)], corpus, progress)
+        cut = sum(len(each) > shape.length for each in tokens)
+        if cut:
+            progress.screen.say(
+                f"{cut:,} of {len(tokens):,} texts are cut to {shape.length} tokens; --length changes it"
+            )
         vocabulary = Vocabulary.build(tokens)
         source, origin = choose_vectors(vectors, tokens, config.seed, progress)
         for note in source.notes:

@@ -122,7 +122,8 @@ class ModelConfig:
         """Returns a configuration by name.
 
         Args:
-            name: "mr" or "ag_news", the data sets of the paper's Table 2; or "kim", the network of Kim (2014) for MR.
+            name: "mr" or "ag_news", the data sets of the paper's Table 2; "kim", the network of Kim (2014) for MR; or
+                "table" for texts of your own.
             classes: names of the classes.
             embedding_dimension: D.
         """
@@ -157,6 +158,7 @@ class ModelConfig:
 _PRESETS: dict[str, dict[str, Any]] = {
     "mr": {"length": 56, "channels": (128, 64, 32), "kernel_sizes": (5, 5, 5)},
     "ag_news": {"length": 195, "channels": (512, 256, 128, 64), "kernel_sizes": (5, 5, 5, 5)},
+    "table": {"length": 56, "channels": (128, 64, 32), "kernel_sizes": (5, 5, 5)},
     "kim": {
         "length": 56,
         "channels": (100, 100, 100),
