@@ -57,7 +57,10 @@ def exported(folder: Path) -> Path:
 path = Path(sys.argv[1]) if len(sys.argv) > 1 else exported(Path(tempfile.mkdtemp()))
 graph = onnx.load(path)
 onnx.checker.check_model(graph)
-module = onnx2torch.convert(graph)
+try:
+    module = onnx2torch.convert(graph)
+except NotImplementedError as error:
+    sys.exit(f"{path.name}: expected a graph of operators that onnx2torch has, got another: {error}")
 
 model = fastinterp.adapt(module, tokenizer=str.split, words=WORDS, unknown_id=1, classes=("praise", "blame"))
 print(f"layers: {', '.join(model.layer_names)}")
