@@ -17,7 +17,6 @@ from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.background import Background
 from fastinterp.method.companions import background_of, index_of
 from fastinterp.method.evidence import ActivationIndex
-from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.sentences import check_sentences
 
@@ -138,11 +137,11 @@ def measure_answers(
     on_step("the tokens")
     faithfulness = faithfulness_rows(model, measurer, everything)
     predicted = tuple(explained.label.bincount(minlength=len(model.classes)).tolist())
-    unmeasured = tuple(_unmeasured(model, asked, everything))
+    unmeasured = tuple(_unmeasured(model, asked))
     return AnswersTable(place, len(explained.tokens), predicted, tuple(rows), tuple(faithfulness), unmeasured)
 
 
-def _unmeasured(model: TextClassifier, asked: Asked, everything: bool) -> Iterator[str]:
+def _unmeasured(model: TextClassifier, asked: Asked) -> Iterator[str]:
     """Says a line for each answer or measure that the model, the layer or what was given does not allow."""
     path, name = model.path(asked.layer), model.layer_name(asked.layer)
     if asked.background is None:
@@ -154,5 +153,3 @@ def _unmeasured(model: TextClassifier, asked: Asked, everything: bool) -> Iterat
         )
     if asked.index is None:
         yield f"{FIRES_ALIKE}: expected an index, got none; build_index(model, dataset, background) makes one"
-    if everything and not isinstance(model, ConvTextModel):
-        yield "untrained: expected a model whose weights can be drawn anew, got a module of the user's"

@@ -17,6 +17,7 @@ from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.saliency import Selection, select_locations
 from fastinterp.method.starts import sentence_keys
 from fastinterp.method.words import nearest_words
+from fastinterp.models.adapt import AdaptedModel
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.protocol import TextClassifier
 from fastinterp.text.vocabulary import PAD
@@ -134,18 +135,24 @@ def nearest_other_words(model: TextClassifier, tokens: Sequence[Sequence[str]]) 
     return [[others[index] for index in row[: len(each)]] for row, each in zip(ids.tolist(), tokens, strict=True)]
 
 
-def randomized_model(model: ConvTextModel, seed: int = 0) -> ConvTextModel:
+def randomized_model(model: TextClassifier, seed: int = 0) -> TextClassifier:
     """Returns a copy with convolutions and linear layer drawn anew, as before training (Adebayo et al. 2018).
 
     The word vectors stay: they say what words mean, and answers are read in them. An explanation that is the same for
-    such a model does not explain what the trained one learned.
+    such a model does not explain what the trained one learned. How a module of the user's was before training is not
+    known: the numbers of each of its weights are put in another order.
 
     Args:
         model: is left as it is.
         seed: of the weights.
     """
+    drawn_from = integer("seed", seed)
+    if isinstance(model, AdaptedModel):
+        return model.with_shuffled_weights(drawn_from)
+    if not isinstance(model, ConvTextModel):
+        raise TypeError(f"model: expected a ConvTextModel or what adapt returns, got {type(model).__name__}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(integer("seed", seed))
+        torch.manual_seed(drawn_from)
         drawn = ConvTextModel(model.config, model.vocabulary, model.word_vectors.cpu())
     return drawn.to(model.device).eval()
 

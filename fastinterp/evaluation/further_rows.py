@@ -31,7 +31,6 @@ from fastinterp.kernels.problems import OptimizationConfig
 from fastinterp.method.background import fit_background
 from fastinterp.method.places import is_own
 from fastinterp.method.starts import mix
-from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.protocol import TextClassifier
 
 INVERTED = 300  # locations that are turned back into words, drawn at random
@@ -41,7 +40,7 @@ _SHORT = {POINTS_TO: "points to", STANDS_OUT: "stands out by", FIRES_ALIKE: "fir
 def further_rows(
     model: TextClassifier, measurer: Measurer, texts: Sequence[str], asked: Asked, on_step: Callable[[str], None]
 ) -> list[AnswerRow]:
-    """Returns the rows of all other controls and ablations; only a model of ours has an untrained one.
+    """Returns the rows of all other controls and ablations.
 
     Args:
         model: the classifier.
@@ -54,8 +53,7 @@ def further_rows(
     rows = list(_word_rows(model, measurer, asked))
     rows += _location_rows(model, measurer, texts, plain, on_step)
     rows += _setting_rows(model, measurer, texts, plain, on_step)
-    if isinstance(model, ConvTextModel):
-        rows += _untrained_rows(model, measurer, texts, plain, on_step)
+    rows += _untrained_rows(model, measurer, texts, plain, on_step)
     if STANDS_OUT in measurer.explained.answers:
         on_step("an inversion")
         rows += _inversion_rows(model, measurer)
@@ -129,7 +127,7 @@ def _setting_rows(
 
 
 def _untrained_rows(
-    model: ConvTextModel, measurer: Measurer, texts: Sequence[str], asked: Asked, on_step: Callable[[str], None]
+    model: TextClassifier, measurer: Measurer, texts: Sequence[str], asked: Asked, on_step: Callable[[str], None]
 ) -> Iterator[AnswerRow]:
     """What the answers would be if nothing had been learned, read by the model that has (Adebayo et al. 2018)."""
     on_step("an untrained model")

@@ -113,13 +113,13 @@ class PooledResidual(nn.Module):
 
 
 class AttentionHead(nn.Module):
-    """Average and attention over time, two linear layers, a softmax at the end, LeakyReLU of a slope of its own."""
+    """Average and attention over time, two linear layers, a softmax at the end, an activation that no kernel has."""
 
     def __init__(self, words: int):
         super().__init__()
         self.embedding = nn.Embedding(words, WIDTH, padding_idx=0)
         self.conv = nn.Conv1d(WIDTH, 6, 3, padding=1)
-        self.act = nn.LeakyReLU(0.2)
+        self.act = nn.SiLU()
         self.attention = nn.Linear(6, 1)
         self.head = nn.Sequential(nn.Linear(12, 5), nn.GELU(), nn.Linear(5, 2))
 
@@ -199,7 +199,7 @@ ARCHITECTURES = {
     "Conv1d stack with batch norm": Architecture(BatchNormStack, "embedding", "body.4", "body.6", "kernels", (3, 8, 1)),
     "strided and dilated": Architecture(StridedDilated, "embedding", "second", "norm", "kernels", (5, 11, 2)),
     "residual with pooling between": Architecture(PooledResidual, "embedding", "conv:2", "", "module", (4, 11, 2)),
-    "average and attention": Architecture(AttentionHead, "embedding", "act", "act", "kernels", (1, 3, 1)),
+    "average and attention": Architecture(AttentionHead, "embedding", "act", "act", "module", (1, 3, 1)),
     "one sigmoid": Architecture(OneSigmoid, "embedding", "convs.2", "convs.3", "kernels", (0, 4, 1)),
     "convolution over a BiLSTM": Architecture(ConvolutionOverLSTM, "embedding", "conv", "conv", "module", (0, None, 0)),
 }

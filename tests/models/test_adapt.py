@@ -298,6 +298,25 @@ def test_padding_stands_at_any_row(padding: int):
         assert len(mine.saliency) == 8
 
 
+def test_a_twin_with_shuffled_weights_has_the_same_numbers_in_another_order():
+    module = seeded(KimConv1d, len(WORDS))
+    model = adapted(module)
+    before = {name: weight.clone() for name, weight in module.state_dict().items()}
+    twin, again, other = (model.with_shuffled_weights(seed) for seed in (3, 3, 4))
+    for name, weight in twin.module.state_dict().items():
+        assert torch.equal(module.state_dict()[name], before[name])
+        assert torch.equal(again.module.state_dict()[name], weight)
+        torch.testing.assert_close(weight.flatten().sort().values, before[name].flatten().sort().values)
+        if weight.numel() > 6:
+            kept = "embedding" in name
+            assert torch.equal(weight, before[name]) == kept
+            assert torch.equal(other.module.state_dict()[name], weight) == kept
+    own, others = interpret(model, TEXT, optimization=FEW), interpret(twin, TEXT, optimization=FEW)
+    assert own.path == others.path == "kernels"
+    assert not torch.equal(own.saliency, others.saliency)
+    assert interpret(model, TEXT, optimization=FEW) == own
+
+
 class LinearUponAll(Plain):
     """Takes texts of twelve tokens alone."""
 

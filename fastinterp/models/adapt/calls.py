@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -30,6 +31,19 @@ class Caller:
         self.parts = parts_of(module)
         self.batch_first: bool | None = None  # whether the embedding gets ids (B, L); the first pass finds out
         self._lock = threading.RLock()
+
+    def with_shuffled_weights(self, seed: int) -> Caller:
+        """Returns a caller of a copy of the module; the numbers of each weight but the embedding are in drawn order."""
+        module = copy.deepcopy(self.module)
+        twin = Caller(module, self.embedding.in_copy(self.module, module), self._forward, self.padding)
+        twin.batch_first = self.batch_first
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weight in module.parameters():
+                if weight is not twin.embedding.weight:
+                    order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+                    weight.copy_(weight.flatten()[order].view_as(weight))
+        return twin
 
     @property
     def device(self) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -257,6 +258,16 @@ class AdaptedModel:
             vectors = weight if in_order else weight[rows]
             self._prepared = (state, PreparedWeights(inverse, int((inverse > 0).sum()), {"vectors": vectors}))
         return self._prepared[1]
+
+    def with_shuffled_weights(self, seed: int) -> AdaptedModel:
+        """Returns the same classifier for a copy of the module that knows nothing but its word vectors.
+
+        Args:
+            seed: of the order that the numbers of each weight are put in.
+        """
+        twin = copy.copy(self)
+        twin.caller, twin._prepared = self.caller.with_shuffled_weights(seed), None
+        return twin
 
     def companion(self, name: str) -> Path | None:
         """Returns None: nothing is saved with a module of the user's."""

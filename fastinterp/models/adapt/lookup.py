@@ -53,6 +53,16 @@ class Lookup:
         """D."""
         return self.weight.shape[1]
 
+    def in_copy(self, whole: nn.Module, copied: nn.Module) -> Lookup:
+        """Returns the same part of a copy of the whole module."""
+        pairs = list(zip(whole.modules(), copied.modules(), strict=True))
+        for own, other in pairs:
+            for tables, others in ((own._parameters, other._parameters), (own._buffers, other._buffers)):
+                if tables is self.tables:
+                    part = next(other for own, other in pairs if own is self.module)
+                    return Lookup(part, others, self.key, self.argument)
+        raise ValueError("embedding: expected one with a table, got one whose table is no longer a part of the module")
+
 
 def find_lookup(
     module: nn.Module,
