@@ -20,6 +20,7 @@ from fastinterp.method.activation_index import LOCATIONS, build_index
 from fastinterp.method.background import fit_background
 from fastinterp.method.companions import BACKGROUND_FILE, index_file
 from fastinterp.method.index_storage import save_index
+from fastinterp.method.position_words import LEAST_COUNT
 from fastinterp.models.config import ModelConfig
 from fastinterp.models.conv import ConvTextModel
 from fastinterp.models.device import check_device
@@ -64,6 +65,24 @@ def choose_vectors(
         progress.screen.say(f"{reason}. Learning word vectors from the corpus instead.", style="yellow")
     progress.show("Learning word vectors from the corpus")
     return train_vectors(tokens, seed=seed), CORPUS_VECTORS
+
+
+def _least_count(tokens: list[list[str]], progress: ProgressReport) -> int:
+    """Returns how often a word must stand in the texts that its vector is learnt from; says how many do not.
+
+    A rarer one would have a vector that tells nothing but the class of the text that it stood in, and would be named as
+    what locations point to. Of few texts all words are kept.
+    """
+    counts = Counter(token for sentence in tokens for token in sentence)
+    rare = [word for word, count in counts.items() if count < LEAST_COUNT]
+    if sum(counts[word] for word in rare) > (1 - LEAST_KNOWN) * counts.total():
+        return 1
+    if rare:
+        progress.screen.say(
+            f"{len(rare):,} of {len(counts):,} words stand fewer than {LEAST_COUNT} times and are read as unknown: too "
+            "few to learn what they mean"
+        )
+    return LEAST_COUNT
 
 
 def _known_share(vectors: WordVectors, tokens: list[list[str]]) -> float:
@@ -113,8 +132,8 @@ def train_on_corpus(
             progress.screen.say(
                 f"{cut:,} of {len(tokens):,} texts are cut to {shape.length} tokens; --length changes it"
             )
-        vocabulary = Vocabulary.build(tokens)
         source, origin = choose_vectors(vectors, tokens, config.seed, progress)
+        vocabulary = Vocabulary.build(tokens, _least_count(tokens, progress) if origin == CORPUS_VECTORS else 1)
         for note in source.notes:
             progress.screen.say(f"Word vectors: {note}")
         embedding = embed_vocabulary(vocabulary, source, config.seed)

@@ -52,10 +52,15 @@ class Vocabulary:
         return len(self.words)
 
     @classmethod
-    def build(cls, token_lists: Iterable[Sequence[str]]) -> Vocabulary:
-        """Returns the vocabulary of a tokenised corpus, the most frequent word first, ties in alphabetical order."""
+    def build(cls, token_lists: Iterable[Sequence[str]], least: int = 1) -> Vocabulary:
+        """Returns the vocabulary of a tokenised corpus, the most frequent word first, ties in alphabetical order.
+
+        Args:
+            token_lists: the texts.
+            least: how often a word must stand in them.
+        """
         counts = Counter(token for tokens in token_lists for token in tokens)
-        ordered = sorted(counts, key=lambda word: (-counts[word], word))
+        ordered = sorted((word for word in counts if counts[word] >= least), key=lambda word: (-counts[word], word))
         return cls(SPECIAL_WORDS + tuple(word for word in ordered if word not in SPECIAL_WORDS))
 
     def encode(self, token_lists: Sequence[Sequence[str]], length: int) -> Tensor:

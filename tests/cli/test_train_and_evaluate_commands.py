@@ -214,6 +214,24 @@ def test_the_frame_of_a_file_holds_nearly_all_of_its_texts(tmp_path: Path):
     assert load_metrics(tmp_path / "m")["training"]["learning_rate"] == 1e-3
 
 
+def test_words_too_rare_to_learn_are_read_as_unknown_and_counted(tmp_path: Path):
+    table = tmp_path / "rare.csv"
+    rows = [("good", f"a fine film word{i}") if i % 2 else ("bad", "a dull film twice twice") for i in range(60)]
+    rows[0] = ("bad", "a dull film twice")
+    table.write_text("label,text\n" + "".join(f"{label},{text}\n" for label, text in rows))
+    small = ["--channels", "4", "--epochs", "1", "--vectors", "corpus"]
+    result = run("train", str(table), "--output", str(tmp_path / "m"), *small)
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert "30 of 35 words stand fewer than 3 times and are read as unknown" in said
+    assert set(load_model(tmp_path / "m").words[2:]) == {"a", "fine", "dull", "film", "twice"}
+    few = tmp_path / "few.csv"
+    few.write_text("label,text\n" + "".join(f"{'ab'[i % 2]},one{i} two{i} three{i}\n" for i in range(30)))
+    result = run("train", str(few), "--output", str(tmp_path / "few"), *small)
+    assert "fewer than" not in result.stderr
+    assert len(load_model(tmp_path / "few").words) == 2 + 90
+
+
 KIM = ["--preset", "kim", "--vectors", "corpus", "--length", "8", "--epochs", "1"]
 
 
