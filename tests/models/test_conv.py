@@ -52,7 +52,7 @@ def test_presets_are_table_2():
     assert (mr.length, mr.channels, mr.kernel_sizes) == (56, (128, 64, 32), (5, 5, 5))
     ag = ModelConfig.preset("ag_news", ("a", "b", "c", "d"))
     assert (ag.length, ag.channels, ag.kernel_sizes) == (195, (512, 256, 128, 64), (5, 5, 5, 5))
-    with pytest.raises(ValueError, match="preset: expected one of mr, ag_news, kim, got 'imdb'"):
+    with pytest.raises(ValueError, match="preset: expected one of mr, ag_news, table, kim, got 'imdb'"):
         ModelConfig.preset("imdb", ("n", "p"))
 
 

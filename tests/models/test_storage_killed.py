@@ -82,7 +82,10 @@ def test_a_save_killed_at_a_drawn_moment(tmp_path: Path):
             for model in (MODELS[2], MODELS[1]):
                 save(model, folder)
 
-    for _ in range(KILLS):
+    # The kills must meet saves at work; on a busy machine more of them are needed until each kind was met.
+    kinds, kills = (1, 2, ".fastinterp-", "fastinterp-v"), 0
+    while kills < KILLS or (min(seen[kind] for kind in kinds) < 1 and kills < 10 * KILLS):
+        kills += 1
         process = fork(save_both_for_ever)
         time.sleep(draw.uniform(0, 3 * duration))
         os.kill(process, signal.SIGKILL)
@@ -96,8 +99,7 @@ def test_a_save_killed_at_a_drawn_moment(tmp_path: Path):
             save(MODELS[1], folder)
             assert which(folder) == 1
             assert leftovers(folder, ("notes",)) == []
-    # The kills did meet saves at work.
-    assert min(seen[1], seen[2], seen[".fastinterp-"], seen["fastinterp-v"]) >= 1, seen
+    assert min(seen[kind] for kind in kinds) >= 1, seen
 
 
 # What the interpreter reports of a save; each is a moment at which it can be killed or can fail.
