@@ -317,6 +317,17 @@ def test_a_twin_with_shuffled_weights_has_the_same_numbers_in_another_order():
     assert interpret(model, TEXT, optimization=FEW) == own
 
 
+def test_a_module_that_needs_more_than_ids_says_how_to_call_it():
+    class Masked(Plain):
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+            return super().forward(ids * mask)
+
+    with pytest.raises(ValueError, match=r"module: expected one that is called with ids alone, got .*'mask'; forward="):
+        adapted(seeded(Masked))
+    model = adapted(seeded(Masked), forward=lambda module, ids, lengths: module(ids, torch.ones_like(ids)))
+    assert interpret(model, TEXT, optimization=FEW) == interpret(adapted(), TEXT, optimization=FEW)
+
+
 class LinearUponAll(Plain):
     """Takes texts of twelve tokens alone."""
 

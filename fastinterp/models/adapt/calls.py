@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from fastinterp.messages import one_line
 from fastinterp.models.adapt.find import parts_of
 from fastinterp.models.adapt.lookup import Forward, Lookup, evaluating
 from fastinterp.models.adapt.watch import LayerCall, Passed, Reached, Watch
@@ -94,7 +95,7 @@ class Caller:
             stack.enter_context(watch)
             placed, counts = _usable(ids).to(device), _usable(lengths).to(device)
             try:
-                found = self.module(placed) if self._forward is None else self._forward(self.module, placed, counts)
+                found = self._called(placed, counts)
             except Reached:
                 found = None
         if passed.embedded is None:
@@ -107,6 +108,17 @@ class Caller:
                 )
             passed.outputs, passed.last = watch.before_softmax(found)
         return passed
+
+    def _called(self, ids: Tensor, lengths: Tensor) -> object:
+        if self._forward is not None:
+            return self._forward(self.module, ids, lengths)
+        try:
+            return self.module(ids)
+        except TypeError as error:  # most of all where it needs more arguments
+            raise ValueError(
+                f"module: expected one that is called with ids alone, got {one_line(error)}; forward= says how it is "
+                "called, such as forward=lambda module, ids, lengths: module(ids, lengths)"
+            ) from error
 
     def _embedding_hook(self, ids: Tensor, passed: Passed, embedded: Tensor | None) -> Callable[..., Tensor]:
         def replace(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def _looked_up(
                     module(given)
                 else:
                     forward(module, given, torch.full((count,), tokens, device=device))
-            except REFUSED as error:
+            except (*REFUSED, TypeError) as error:  # TypeError where it needs more arguments
                 fault = f" ({one_line(error)})"
             else:
                 return found, ""
