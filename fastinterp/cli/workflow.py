@@ -16,6 +16,7 @@ from fastinterp.display.progress import ProgressReport
 from fastinterp.errors import DataError, DownloadError
 from fastinterp.evaluation.accuracy import accuracy
 from fastinterp.evaluation.training_texts import TEXTS_FILE, save_training_texts
+from fastinterp.messages import clip
 from fastinterp.method.activation_index import LOCATIONS, build_index
 from fastinterp.method.background import fit_background
 from fastinterp.method.companions import BACKGROUND_FILE, index_file
@@ -30,6 +31,7 @@ from fastinterp.text.vocabulary import Vocabulary
 from fastinterp.training import trainer
 
 CORPUS_VECTORS = "corpus"
+_SHOWN_CLASSES = 12
 # Of the tokens. The default vectors are English; of texts in another language they know names and numbers at best.
 LEAST_KNOWN = 0.5
 
@@ -65,6 +67,17 @@ def choose_vectors(
         progress.screen.say(f"{reason}. Learning word vectors from the corpus instead.", style="yellow")
     progress.show("Learning word vectors from the corpus")
     return train_vectors(tokens, seed=seed), CORPUS_VECTORS
+
+
+def _classes_of(corpus: Corpus) -> str:
+    """Says which classes there are and how many texts each has; and which of them may be the same."""
+    names, counts = corpus.train.classes, Counter(corpus.train.labels)
+    listed = ", ".join(f"{clip(name, 40)} {counts[place]:,}" for place, name in enumerate(names[:_SHOWN_CLASSES]))
+    more = f" and {len(names) - _SHOWN_CLASSES:,} more" if len(names) > _SHOWN_CLASSES else ""
+    folded = Counter(name.casefold() for name in names)
+    alike = next((name for name in names if folded[name.casefold()] > 1), None)
+    doubt = "" if alike is None else f"; another class differs from {clip(alike, 40)!r} by upper and lower case alone"
+    return f"{len(names):,} classes: {listed}{more}{doubt}"
 
 
 def _least_count(tokens: list[list[str]], progress: ProgressReport) -> int:
@@ -141,6 +154,7 @@ def train_on_corpus(
             f"{len(corpus.train):,} texts to train, {len(corpus.test):,} held out; {len(vocabulary):,} words, "
             f"{embedding.coverage:.1%} of them with a vector"
         )
+        progress.screen.say(_classes_of(corpus))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = ConvTextModel(

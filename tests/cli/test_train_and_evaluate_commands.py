@@ -232,6 +232,20 @@ def test_words_too_rare_to_learn_are_read_as_unknown_and_counted(tmp_path: Path)
     assert len(load_model(tmp_path / "few").words) == 2 + 90
 
 
+def test_the_classes_are_listed_and_those_that_may_be_the_same_are_named(tmp_path: Path):
+    table = tmp_path / "case.csv"
+    rows = [(("good", "bad", "Good")[i % 3], "a fine film") for i in range(60)]
+    table.write_text("label,text\n" + "".join(f"{label},{text}\n" for label, text in rows))
+    result = run(
+        "train", str(table), "--output", str(tmp_path / "m"), "--channels", "4", "--epochs", "1", "--vectors", "corpus"
+    )
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert (
+        "3 classes: Good 18, bad 18, good 18; another class differs from 'Good' by upper and lower case alone" in said
+    )
+
+
 KIM = ["--preset", "kim", "--vectors", "corpus", "--length", "8", "--epochs", "1"]
 
 

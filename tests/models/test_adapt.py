@@ -148,7 +148,12 @@ class Tuple(Plain):
         (Plain, {"words": None}, ValueError, "words: expected a word for each of the embedding's 30 rows, got None"),
         (Plain, {"words": {"a": 30}}, ValueError, "words: expected rows 0 to 29 of the embedding, got 30 for 'a'"),
         (Plain, {"words": "abc"}, TypeError, "words: expected a list of words or a mapping of words to rows, got str"),
-        (Plain, {"classes": ["a"]}, ValueError, r"classes: expected 2 names, one for each class score, got \['a'\]"),
+        (
+            Plain,
+            {"classes": ["a"]},
+            ValueError,
+            r"classes: expected 2 names, a string for each class score, got \['a'\]",
+        ),
         (Plain, {"classes": ["a", "a"]}, ValueError, "classes: expected different names"),
         (Plain, {"padding_id": 30}, ValueError, "padding_id: expected 0 to 29, got 30"),
         (Plain, {"unknown_id": 0}, ValueError, "unknown_id: expected another row than padding_id, got 0"),
@@ -315,6 +320,22 @@ def test_a_twin_with_shuffled_weights_has_the_same_numbers_in_another_order():
     assert own.path == others.path == "kernels"
     assert not torch.equal(own.saliency, others.saliency)
     assert interpret(model, TEXT, optimization=FEW) == own
+
+
+def test_a_module_that_takes_short_texts_alone_says_which_length_to_give():
+    class Short(Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("positions", torch.randn(40, WIDTH))
+
+        def forward(self, ids: Tensor) -> Tensor:
+            hidden = self.embedding(ids) + self.positions[: ids.shape[1]]
+            return self.fc(functional.relu(self.conv(hidden.transpose(1, 2))).amax(dim=2))
+
+    with pytest.raises(ValueError, match=r"expected one that takes texts of 48 tokens, got one that takes 40 .*=40 "):
+        adapted(seeded(Short))
+    short, long = interpret(adapted(seeded(Short), length=40), [TEXT, "w2 " * 90], optimization=FEW)
+    assert (short.truncated, long.truncated) == (False, True)
 
 
 def test_a_module_that_needs_more_than_ids_says_how_to_call_it():

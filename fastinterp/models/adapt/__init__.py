@@ -129,7 +129,8 @@ def _class_names(classes: Sequence[str] | None, scores: Tensor) -> tuple[str, ..
         return tuple(f"class {i}" for i in range(count))
     names = tuple(classes)
     if isinstance(classes, str) or len(names) != count or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"classes: expected {plural(count, 'name')}, one for each class score, got {got(classes)}")
+        wanted = f"{plural(count, 'name')}, a string for each class score"
+        raise ValueError(f"classes: expected {wanted}, got {got(classes)}")
     if len(set(names)) != count:
         raise ValueError(f"classes: expected different names, got {got(classes)}")
     return names

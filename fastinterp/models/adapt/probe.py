@@ -61,8 +61,11 @@ def frames_of(caller: Caller, length: int | None) -> Frames:
         fault = _refusal(caller, tokens)
         if fault is not None:
             continue
-        if length is not None or not _refusal(caller, tokens + 1) or not any(_refusal(caller, n) for n in _PROBED):
+        if length is not None:
             return Frames(length, tokens)
+        if not _refusal(caller, tokens + 1) or not any(_refusal(caller, each) for each in _PROBED):
+            _check_long_texts(caller, tokens)
+            return Frames(None, tokens)
         taken.append(tokens)
         if tokens > 1:  # else the one vector may have been added to each row of a table of positions
             break
@@ -72,6 +75,23 @@ def frames_of(caller: Caller, length: int | None) -> Frames:
     raise ValueError(
         f"module: expected one that takes ids (B, L), got a failure at texts of {lengths} tokens ({one_line(fault)}); "
         "length= names the length that it takes, forward= says how it is called"
+    )
+
+
+def _check_long_texts(caller: Caller, taken: int) -> None:
+    """Raises ValueError where a module that takes so many tokens does not take long texts, as behind a short table."""
+    refused, most = _PROBED[-1], taken
+    if most >= refused or not (fault := _refusal(caller, refused)):
+        return
+    while refused - most > 1:
+        middle = (most + refused) // 2
+        if _refusal(caller, middle):
+            refused = middle
+        else:
+            most = middle
+    raise ValueError(
+        f"module: expected one that takes texts of {_PROBED[-1]} tokens, got one that takes {most} "
+        f"({one_line(fault)}); length={most} gives every text as many positions, cut or padded"
     )
 
 
