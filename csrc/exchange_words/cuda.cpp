@@ -74,7 +74,12 @@ class ExchangePart {
   // (B, K, C_1) of one candidate of each field's row; 0 where the row stays empty.
   at::Tensor part(int64_t row, const at::Tensor& number) const {
     const at::Tensor word = candidates_.select(1, row).gather(1, number.unsqueeze(1)).select(1, 0);
-    return parts_.index_select(0, word.clamp(0, parts_.size(0) - 1)) * occupied_.select(1, row).view({-1, 1, 1});
+    return parts_of(word) * occupied_.select(1, row).view({-1, 1, 1});
+  }
+
+  // (N, K, C_1) of words (N), of which those of empty rows are none.
+  at::Tensor parts_of(const at::Tensor& words) const {
+    return parts_.index_select(0, words.clamp(0, parts_.size(0) - 1));
   }
 
   // Adds (..., K, C_1) parts of the word at a row to (..., positions, C_1) values of the first layer.
@@ -86,9 +91,9 @@ class ExchangePart {
   // Activations (B, M, C) with each candidate at a row.
   at::Tensor try_all(const at::Tensor& without, int64_t row) const {
     const int64_t count = candidates_.size(0), each = candidates_.size(2);
-    const at::Tensor words = candidates_.select(1, row).reshape({-1}).clamp(0, parts_.size(0) - 1);
+    const at::Tensor words = candidates_.select(1, row).reshape({-1});
     const at::Tensor trials = without.unsqueeze(1).repeat({1, each, 1, 1});
-    add(trials, row, parts_.index_select(0, words).view({count, each, kernel_, -1}));
+    add(trials, row, parts_of(words).view({count, each, kernel_, -1}));
     return see(trials.flatten(0, 1), repeated_).view({count, each, -1});
   }
 

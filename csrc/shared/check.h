@@ -3,7 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdlib>
+#include <cstdio>
+#include <locale>
+#include <sstream>
 #include <string>
 
 #include "stack.h"
@@ -23,12 +25,11 @@ inline Activation parse_activation(c10::string_view name) {
   if (name == "leaky_relu") return {false, 0.01f};
   if (name == "identity") return {false, 1.0f};
   if (name == "tanh") return {true, 0.0f};
-  const std::string text(name);
-  const size_t colon = text.find(':');
-  char* end = nullptr;
-  const float slope = colon == std::string::npos ? -1.0f : std::strtof(text.c_str() + colon + 1, &end);
-  TORCH_CHECK_VALUE(text.substr(0, colon) == "leaky_relu" && end != nullptr && colon + 1 < text.size() && *end == 0 &&
-                        slope >= 0 && slope <= 1,
+  const std::string text(name), leaky = "leaky_relu:";
+  std::istringstream number(text.starts_with(leaky) ? text.substr(leaky.size()) : "");
+  number.imbue(std::locale::classic());  // whatever the process writes between units and tenths
+  float slope = -1;
+  TORCH_CHECK_VALUE(number >> slope && number.peek() == EOF && slope >= 0 && slope <= 1,
                     "activation: expected relu, leaky_relu, leaky_relu:SLOPE with a slope of 0 to 1, identity or tanh, "
                     "got ",
                     text);

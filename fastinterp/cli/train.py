@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,7 @@ from fastinterp.data.word_vectors import DEFAULT_VECTORS
 from fastinterp.models.config import ModelConfig
 from fastinterp.models.storage import check_output
 from fastinterp.text.choice import make_tokenizer
-from fastinterp.text.tokenizer import Tokenizer
 from fastinterp.training.trainer import TrainingConfig
-
-_LONGEST = 512  # tokens of a frame that is made without being asked for
 
 
 def _integers(context: click.Context, parameter: click.Parameter, listed: str | None) -> tuple[int, ...] | None:
@@ -30,12 +25,6 @@ def _integers(context: click.Context, parameter: click.Parameter, listed: str | 
         return tuple(int(part) for part in listed.split(","))
     except ValueError:
         raise ValueError(f"{parameter.name}: expected integers separated by commas, got {listed!r}") from None
-
-
-def _length_of(texts: Sequence[str], tokenizer: Tokenizer, least: int) -> int:
-    """Returns the length of the longest text but for the hundredth part that is longest, from `least` to 512 tokens."""
-    lengths = sorted(len(tokenizer.read(text).tokens) for text in texts)
-    return min(max(least, *lengths[: math.ceil(0.99 * len(lengths))]), _LONGEST)
 
 
 @click.command("train")
@@ -94,7 +83,7 @@ def command(
     named = data in NAMED_CORPORA
     cut = make_tokenizer(tokenizer or ("kim" if named else "unicode"))
     if preset is None:
-        preset = ("ag_news" if data == "ag_news" else "mr") if named else "table"
+        preset = data if data == "ag_news" else "mr" if named else "table"
     given = {name: value for name, value in training.items() if value is not None}
     settings = dataclasses.replace(TrainingConfig.preset(preset), **given)
     corpus = load_corpus(data, text_column, label_column)
@@ -102,7 +91,6 @@ def command(
     widths = shape.channels if channels is None else channels
     usual = shape.kernel_sizes if shape.branches else (5,) * len(widths)
     kernels = usual if kernel_sizes is None else kernel_sizes
-    if length is None:
-        length = shape.length if named else _length_of(corpus.train.texts, cut, shape.length)
-    shape = dataclasses.replace(shape, length=length, channels=widths, kernel_sizes=kernels, tokenizer=cut)
-    train_on_corpus(corpus, data, shape, settings, vectors, output, device)
+    frame = shape.length if length is None else length
+    shape = dataclasses.replace(shape, length=frame, channels=widths, kernel_sizes=kernels, tokenizer=cut)
+    train_on_corpus(corpus, data, shape, settings, vectors, output, device, lengthen=length is None and not named)

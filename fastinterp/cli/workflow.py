@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ from fastinterp.training import trainer
 
 CORPUS_VECTORS = "corpus"
 _SHOWN_CLASSES = 12
+_LONGEST = 512  # tokens of a frame that is made without being asked for
 # Of the tokens. The default vectors are English; of texts in another language they know names and numbers at best.
 LEAST_KNOWN = 0.5
 
@@ -69,6 +71,12 @@ def choose_vectors(
     return train_vectors(tokens, seed=seed), CORPUS_VECTORS
 
 
+def _lengthened(length: int, tokens: list[list[str]]) -> int:
+    """Returns the length of the longest text but for the hundredth part that is longest, from `length` to 512."""
+    lengths = sorted(map(len, tokens))
+    return min(max(length, *lengths[: math.ceil(0.99 * len(lengths))]), _LONGEST)
+
+
 def _classes_of(corpus: Corpus) -> str:
     """Says which classes there are and how many texts each has; and which of them may be the same."""
     names, counts = corpus.train.classes, Counter(corpus.train.labels)
@@ -86,7 +94,7 @@ def _least_count(tokens: list[list[str]], progress: ProgressReport) -> int:
     A rarer one would have a vector that tells nothing but the class of the text that it stood in, and would be named as
     what locations point to. Of few texts all words are kept.
     """
-    counts = Counter(token for sentence in tokens for token in sentence)
+    counts = _counted(tokens)
     rare = [word for word, count in counts.items() if count < LEAST_COUNT]
     if sum(counts[word] for word in rare) > (1 - LEAST_KNOWN) * counts.total():
         return 1
@@ -98,8 +106,12 @@ def _least_count(tokens: list[list[str]], progress: ProgressReport) -> int:
     return LEAST_COUNT
 
 
+def _counted(tokens: list[list[str]]) -> Counter[str]:
+    return Counter(token for sentence in tokens for token in sentence)
+
+
 def _known_share(vectors: WordVectors, tokens: list[list[str]]) -> float:
-    counts = Counter(token for sentence in tokens for token in sentence)
+    counts = _counted(tokens)
     known = sum(count for token, count in counts.items() if vectors.row(token) is not None)
     return known / max(1, counts.total())
 
@@ -112,6 +124,7 @@ def train_on_corpus(
     vectors: str,
     output: Path,
     device: str = "cpu",
+    lengthen: bool = False,
 ) -> ConvTextModel:
     """Returns a model trained on `corpus`, saved into `output` with its metrics; shows progress on standard error.
 
@@ -126,6 +139,7 @@ def train_on_corpus(
         vectors: a source of word vectors, or "corpus".
         output: folder of the model.
         device: where to train.
+        lengthen: whether the frame grows, to 512 tokens at most, until 99 % of the texts to train fit.
 
     Raises:
         ValueError: there is no such device.
@@ -140,6 +154,8 @@ def train_on_corpus(
         tokenizer = make_tokenizer(shape.tokenizer)
         tokens = [list(tokenizer.read(text).tokens) for text in corpus.train.texts + corpus.test.texts]
         _check_tokens(tokens[: len(corpus.train)], corpus, progress)
+        if lengthen:
+            shape = dataclasses.replace(shape, length=_lengthened(shape.length, tokens[: len(corpus.train)]))
         cut = sum(len(each) > shape.length for each in tokens)
         if cut:
             progress.screen.say(

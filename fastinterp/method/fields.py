@@ -46,7 +46,7 @@ def class_scores(
         values: (B, L, C), activations or word vectors.
         weights: (C_out, C_in, K) of each layer above.
         biases: (C_out,) of each.
-        activation: as `negative_slope` takes it, or "tanh".
+        activation: as `activate` takes it.
         head: weight (classes, C_last) and bias (classes,) of the linear layer.
     """
     for weight, bias in zip(weights, biases, strict=True):

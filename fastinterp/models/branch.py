@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from fastinterp.kernels import ops
-from fastinterp.models.config import ACTIVATIONS
+from fastinterp.kernels.activations import activate
 from fastinterp.models.protocol import ConvolutionStack, FieldFunction, LayerPass, Places
 from fastinterp.models.receptive_field import ReceptiveField
 from fastinterp.text.vocabulary import PAD
@@ -87,7 +87,7 @@ class Branch:
             for stack, head in zip(self.stacks, self.heads, strict=True):
                 framed = functional.pad(embedded.transpose(1, 2), (stack.before, stack.after))
                 convolved = functional.conv1d(framed, stack.weights[0].clone(), stack.biases[0].clone())
-                maxima = ACTIVATIONS[stack.activation]()(convolved).max(dim=2).values
+                maxima = activate(stack.activation, convolved).max(dim=2).values
                 class_scores = class_scores + functional.linear(maxima, head.clone())
             (gradient,) = torch.autograd.grad(class_scores.amax(dim=1).sum(), embedded)
         return (gradient * embedded.detach()).sum(dim=2)
@@ -101,12 +101,11 @@ class Branch:
         """
         own = self.stacks[self.place]
         weight, bias = own.weights[0], own.biases[0]
-        activation: nn.Module = ACTIVATIONS[own.activation]()
         width = weight.shape[2]
         field = ReceptiveField(own.before, width)
 
         def compute(inputs: Tensor) -> Tensor:
-            hidden: Tensor = activation(functional.conv1d(inputs.transpose(1, 2), weight, bias))
+            hidden = activate(own.activation, functional.conv1d(inputs.transpose(1, 2), weight, bias))
             return hidden[..., 0]
 
         # Those whose fields reach as far over the edges have the same rows that exist.

@@ -155,10 +155,11 @@ class ModelConfig:
         return sum((kernel - 1) // 2 for kernel in kernels), sum(kernel // 2 for kernel in kernels)
 
 
+_MR: dict[str, Any] = {"length": 56, "channels": (128, 64, 32), "kernel_sizes": (5, 5, 5)}
 _PRESETS: dict[str, dict[str, Any]] = {
-    "mr": {"length": 56, "channels": (128, 64, 32), "kernel_sizes": (5, 5, 5)},
+    "mr": _MR,
     "ag_news": {"length": 195, "channels": (512, 256, 128, 64), "kernel_sizes": (5, 5, 5, 5)},
-    "table": {"length": 56, "channels": (128, 64, 32), "kernel_sizes": (5, 5, 5)},
+    "table": _MR,
     "kim": {
         "length": 56,
         "channels": (100, 100, 100),

@@ -381,8 +381,9 @@ def test_a_module_that_takes_one_length_alone_is_given_that(kind: type[nn.Module
     assert (short.truncated, long.truncated) == (False, True)
     for result, ids in ((short, [*range(2, 8), *[0] * 6]), (long, [*range(2, 14)])):
         hidden: list[Tensor] = []
-        module.conv.register_forward_hook(lambda *call, kept=hidden: kept.append(call[2]))
+        hook = module.conv.register_forward_hook(lambda *call, kept=hidden: kept.append(call[2]))
         scores = module(torch.tensor([ids]))
+        hook.remove()
         activations = functional.relu(hidden[0])
         weight = torch.autograd.grad(scores.max(), hidden[0])[0]
         torch.testing.assert_close(result.saliency, (weight * activations).sum(dim=1)[0].detach())

@@ -56,7 +56,7 @@ def frames_of(caller: Caller, length: int | None) -> Frames:
         ValueError: the module takes none.
     """
     fault: Exception | None = None
-    taken: list[int] = []
+    only: int | None = None
     for tokens in range(1, LONGEST_START + 1) if length is None else (length,):
         fault = _refusal(caller, tokens)
         if fault is not None:
@@ -66,11 +66,11 @@ def frames_of(caller: Caller, length: int | None) -> Frames:
         if not _refusal(caller, tokens + 1) or not any(_refusal(caller, each) for each in _PROBED):
             _check_long_texts(caller, tokens)
             return Frames(None, tokens)
-        taken.append(tokens)
+        only = tokens
         if tokens > 1:  # else the one vector may have been added to each row of a table of positions
             break
-    if taken:
-        return Frames(taken[-1], taken[-1])
+    if only is not None:
+        return Frames(only, only)
     lengths = f"1 to {LONGEST_START}" if length is None else str(length)
     raise ValueError(
         f"module: expected one that takes ids (B, L), got a failure at texts of {lengths} tokens ({one_line(fault)}); "
